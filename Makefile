@@ -1,0 +1,178 @@
+# Espalier: `make help` lists the targets.
+#
+# Outputs go to build/<config>/; build/espalier-train and build/espalier-deploy
+# link to those of the default config. Sources are found by wildcard: a new
+# file in its folder needs no line here.
+
+CONFIG ?= release
+ARCH   ?= $(shell uname -m)
+V      ?= 0
+Q      := $(if $(filter 1,$(V)),,@)
+PREFIX ?= /usr/local
+
+HOST_ARCH := $(shell uname -m)
+ifeq ($(ARCH),$(HOST_ARCH))
+CROSS  :=
+TARGET := $(CONFIG)
+else
+CROSS  := $(ARCH)-linux-gnu-
+TARGET := $(ARCH)-$(CONFIG)
+endif
+DEB_ARCH := $(if $(CROSS),:$(subst x86_64,amd64,$(subst aarch64,arm64,$(ARCH))))
+B       := build/$(TARGET)
+CC      := $(CROSS)gcc
+AR      := $(CROSS)gcc-ar
+
+WARN    := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
+CFLAGS_release := -O2 -g
+CFLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_tsan    := -O1 -g -fsanitize=thread
+LDFLAGS_asan   := -fsanitize=address,undefined
+LDFLAGS_tsan   := -fsanitize=thread
+CFLAGS  ?=
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. -pthread -fno-math-errno $(WARN) -MMD -MP $(CFLAGS_$(CONFIG)) $(CFLAGS)
+LDFLAGS_ALL := -pthread $(LDFLAGS_$(CONFIG)) $(LDFLAGS)
+COMMON_LIBS := -lcjson -lz -ljpeg -lsodium -lm
+DEPLOY_LIBS := -lzmq -lsqlite3 $(COMMON_LIBS)
+TRAIN_LIBS  := -ldnnl $(COMMON_LIBS)
+
+# ---- packages ---------------------------------------------------------------
+
+DEPLOY_PACKAGES := libstb-dev$(DEB_ARCH) libjpeg62-turbo-dev$(DEB_ARCH) zlib1g-dev$(DEB_ARCH) \
+	libcjson-dev$(DEB_ARCH) libsodium-dev$(DEB_ARCH) libzmq3-dev$(DEB_ARCH) libsqlite3-dev$(DEB_ARCH) \
+	$(if $(CROSS),gcc-$(ARCH)-linux-gnu libc6-dev-$(subst aarch64,arm64,$(ARCH))-cross)
+TRAIN_PACKAGES := libdnnl-dev
+TEST_PACKAGES  := libcmocka-dev$(DEB_ARCH) sqlite3 python3 python3-numpy
+DEMO_PACKAGES  := gnuplot-nox sqlite3 python3
+
+# $(call packages,LIST): a stamp once every package of the list is installed.
+define packages
+	$(Q)mkdir -p $(@D)
+	$(Q)tests/packages.sh $(if $(CROSS),--arch $(DEB_ARCH:%=%)) $(1)
+	$(Q)touch $@
+endef
+DEPS := build/.packages$(if $(CROSS),-$(ARCH))
+$(DEPS)-deploy: tests/packages.sh ; $(call packages,$(DEPLOY_PACKAGES))
+$(DEPS)-train: tests/packages.sh  ; $(call packages,$(TRAIN_PACKAGES))
+$(DEPS)-test: tests/packages.sh   ; $(call packages,$(TEST_PACKAGES))
+$(DEPS)-demo: tests/packages.sh   ; $(call packages,$(DEMO_PACKAGES))
+
+# ---- sources ----------------------------------------------------------------
+
+COMMON_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard common/*.c))
+TRAIN_OBJ  := $(patsubst %.c,$(B)/%.o,$(filter-out train/main.c,$(wildcard train/*.c train/*/*.c)))
+SIMD_SRC   := $(wildcard deploy/kernels/*_simd.c)
+DEPLOY_OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out deploy/main.c $(SIMD_SRC),$(wildcard deploy/*.c deploy/*/*.c)))
+
+# One object per kernel and instruction set.
+ISAS_x86_64  := sse2 avx2 avx512
+ISAS_aarch64 := neon
+ISAS         := $(ISAS_$(ARCH))
+ISA_sse2     :=
+ISA_avx2     := -mavx2 -mfma
+ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
+ISA_neon     :=
+SIMD_OBJ := $(foreach isa,$(ISAS),$(patsubst %.c,$(B)/%.$(isa).o,$(SIMD_SRC)))
+DEPLOY_OBJ += $(SIMD_OBJ)
+
+define simd_rule
+$(B)/%_simd.$(1).o: %_simd.c | $$(DEPS)-deploy
+	@mkdir -p $$(@D)
+	$(Q)$$(if $$(filter 0,$$(V)),echo "  CC    $$<  ($(1))";) $$(CC) $$(ALL_CFLAGS) -O3 $$(ISA_$(1)) -DISA=$(1) -DISA_$(1) -c $$< -o $$@
+endef
+$(foreach isa,$(ISAS),$(eval $(call simd_rule,$(isa))))
+
+%.o: | $(DEPS)-deploy
+$(TRAIN_OBJ) $(B)/train/main.o: | $(DEPS)-train
+# The references must not be contracted into fused multiply-adds.
+$(B)/deploy/kernels/%_ref.o: CFLAGS += -ffp-contract=off
+
+$(B)/%.o: %.c | $(DEPS)-deploy
+	@mkdir -p $(@D)
+	$(Q)$(if $(filter 0,$(V)),echo "  CC    $<";) $(CC) $(ALL_CFLAGS) -c $< -o $@
+
+define archive
+$(1): $(2)
+	@mkdir -p $$(@D)
+	$(Q)rm -f $$@ && $$(AR) rcs $$@ $$^
+endef
+$(eval $(call archive,$(B)/libcommon.a,$(COMMON_OBJ)))
+$(eval $(call archive,$(B)/libtrain.a,$(TRAIN_OBJ)))
+$(eval $(call archive,$(B)/libdeploy.a,$(DEPLOY_OBJ)))
+
+LINK = $(Q)$(if $(filter 0,$(V)),echo "  LINK  $@";) $(CC) $(LDFLAGS_ALL) $(filter %.o %.a,$^)
+$(B)/espalier-train: $(B)/train/main.o $(B)/libtrain.a $(B)/libcommon.a
+	$(LINK) -o $@ $(TRAIN_LIBS)
+$(B)/espalier-deploy: $(B)/deploy/main.o $(B)/libdeploy.a $(B)/libcommon.a
+	$(LINK) -o $@ $(DEPLOY_LIBS)
+
+# ---- what people type -------------------------------------------------------
+
+.DEFAULT_GOAL := all
+.PHONY: all train deploy test check bench asan ubsan tsan demo install uninstall help clean tests-build FORCE
+
+## all: build both programs (the default)
+all: train deploy
+## train: build build/espalier-train
+train: $(B)/espalier-train
+	$(Q)ln -sfn $(TARGET)/espalier-train build/espalier-train
+## deploy: build build/espalier-deploy with its own packages only; ARCH=aarch64 for a Pi
+deploy: $(B)/espalier-deploy
+	$(if $(CROSS),,$(Q)ln -sfn $(TARGET)/espalier-deploy build/espalier-deploy)
+
+# ---- tests ------------------------------------------------------------------
+
+# tests/<kind>/*.c: one program each. unit and kernels make up the fast part.
+FAST_SRC := $(wildcard tests/unit/test_*.c tests/kernels/check_*.c)
+SLOW_SRC := $(wildcard tests/grad/grad_*.c tests/golden/test_*.c tests/net/test_*.c)
+FAST_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(FAST_SRC))
+SLOW_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(SLOW_SRC))
+FAST_SH  := $(wildcard tests/unit/*.sh)
+SLOW_SH  := $(wildcard tests/cli/*.sh tests/golden/*.sh tests/net/*.sh)
+
+$(B)/tests/%.o: tests/%.c | $(DEPS)-test $(DEPS)-deploy $(if $(CROSS),,$(DEPS)-train)
+	@mkdir -p $(@D)
+	$(Q)$(if $(filter 0,$(V)),echo "  CC    $<";) $(CC) $(ALL_CFLAGS) -c $< -o $@
+$(B)/tests/%: $(B)/tests/%.o $(B)/libdeploy.a $(if $(CROSS),,$(B)/libtrain.a) $(B)/libcommon.a
+	$(LINK) -o $@ -lcmocka $(DEPLOY_LIBS) $(if $(CROSS),,-ldnnl)
+.PRECIOUS: $(B)/tests/%.o
+
+## check: the fast tests, under a minute
+check: all $(FAST_BIN)
+	$(Q)tests/run.sh $(B) $(FAST_BIN) $(FAST_SH)
+## test: every test
+test: all $(FAST_BIN) $(SLOW_BIN)
+	$(Q)tests/run.sh $(B) $(FAST_BIN) $(SLOW_BIN) $(FAST_SH) $(SLOW_SH)
+## asan: build and test with the address and undefined-behaviour sanitizers
+asan ubsan:
+	$(Q)$(MAKE) --no-print-directory CONFIG=asan test
+## tsan: build and run the fast tests with the thread sanitizer
+tsan:
+	$(Q)$(MAKE) --no-print-directory CONFIG=tsan check
+## check-aarch64: cross-compile deploy and run its kernel and predict tests under qemu-aarch64
+check-aarch64:
+	$(Q)$(MAKE) --no-print-directory ARCH=aarch64 check-cross
+CROSS_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernels/check_*.c tests/unit/test_engine*.c))
+check-cross: deploy $(CROSS_BIN)
+	$(Q)tests/packages.sh qemu-user
+	$(Q)QEMU_LD_PREFIX=/usr/$(ARCH)-linux-gnu RUN="qemu-$(ARCH)" tests/run.sh $(B) $(CROSS_BIN) $(wildcard tests/cli/predict_*.sh)
+
+## demo: the main job on an embedded default, a table and two plots at the end
+demo: all $(DEPS)-demo
+	$(Q)tests/demo.sh build/demo
+
+## install: copy the programs to PREFIX (/usr/local); espalier-train only where it was built
+install: deploy
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(wildcard $(B)/espalier-deploy $(B)/espalier-train) $(DESTDIR)$(PREFIX)/bin
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/espalier-deploy $(DESTDIR)$(PREFIX)/bin/espalier-train
+## clean: remove build/
+clean:
+	rm -rf build
+## help: this list
+help:
+	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+-include $(COMMON_OBJ:.o=.d) $(TRAIN_OBJ:.o=.d) $(DEPLOY_OBJ:.o=.d) $(B)/train/main.d $(B)/deploy/main.d \
+	$(FAST_BIN:=.d) $(SLOW_BIN:=.d)

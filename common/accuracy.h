@@ -1,0 +1,45 @@
+/* The accuracy model: expected top-1 accuracy of any plan, additive in what
+ * each block, link and codec costs.
+ *
+ *   accuracy(plan) = base - sum_b block[b][level_b]
+ *                         - sum_cuts (link[b][link_b] + codec[b][codec_b])
+ *
+ * Fitted by least squares with non-negative, non-decreasing costs to every
+ * uniform and every single-block plan; `held_out_error` is the mean absolute
+ * error on random plans that the fit did not see. Accuracies are shares, 0 to 1. */
+#ifndef ESPALIER_ACCURACY_H
+#define ESPALIER_ACCURACY_H
+
+#include "common/err.h"
+#include "common/plan.h"
+
+struct accuracy {
+    int nblocks, nlevels;
+    double base;
+    double *block; /* [nblocks][nlevels], block[.][0] = 0 */
+    double *link;  /* [nblocks][nlevels]: cost of capping at the entrance of the block */
+    double *codec; /* [nblocks][CODEC_COUNT]: cost of the codec at the entrance of the block */
+    int samples;   /* images measured on */
+    double fit_error, held_out_error, held_out_worst; /* mean, mean, largest absolute error */
+};
+
+struct accuracy_sample {
+    const struct plan *plan;
+    double accuracy;
+};
+
+enum status accuracy_create(struct accuracy **accuracy, int nblocks, int nlevels, struct err *err) MUST_CHECK;
+void accuracy_destroy(struct accuracy **accuracy);
+double accuracy_predict(const struct accuracy *accuracy, const struct plan *plan);
+/* Fits base, block and link costs to samples; fit_error is set. */
+enum status accuracy_fit(struct accuracy *accuracy, const struct accuracy_sample *samples, int nsamples,
+                         struct err *err) MUST_CHECK;
+/* JSON text as kept in model files. The parser checks every length and number. */
+char *accuracy_json(const struct accuracy *accuracy);
+enum status accuracy_parse(struct accuracy **accuracy, const char *json, int nblocks, int nlevels,
+                           struct err *err) MUST_CHECK;
+/* The part for blocks [first, first + nblocks), for a slice file. */
+enum status accuracy_slice(struct accuracy **part, const struct accuracy *whole, int first, int nblocks,
+                           struct err *err) MUST_CHECK;
+
+#endif

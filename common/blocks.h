@@ -1,0 +1,37 @@
+/* Cut points and blocks of a network.
+ *
+ * A cut point lies between layers i and i+1 where a single tensor crosses.
+ * A cut in front of a layer without weights of its own (pooling, dropout,
+ * avgpool, softmax, ...) is never better than the one behind it, so it does
+ * not count as one. A block is the run of layers between two consecutive cut
+ * points: the smallest thing that can be placed on a device. A slice is a run
+ * of consecutive blocks. */
+#ifndef ESPALIER_BLOCKS_H
+#define ESPALIER_BLOCKS_H
+
+#include "common/err.h"
+#include "common/net.h"
+
+struct block {
+    int first, last; /* layers, inclusive */
+    int source;      /* the layer whose output enters (-1: the network's input) */
+};
+
+struct blocks {
+    int nblocks;
+    struct block *block;
+    int *of_layer; /* [nlayers] the block of each layer */
+    /* Slices wished for by [slice] sections: first blocks, slices[0] = 0. */
+    int nslices;
+    int *slice_first;
+};
+
+/* A [slice] that is not at a cut point is an error that names the nearest. */
+enum status blocks_create(struct blocks **blocks, const struct net *net, const struct cfg *cfg,
+                          struct err *err) MUST_CHECK;
+void blocks_destroy(struct blocks **blocks);
+/* The block that begins right behind `layer`, i.e. the cut after that layer;
+ * STATUS_USAGE naming the nearest cut points if there is none. */
+enum status blocks_cut_after(const struct blocks *blocks, int layer, int *block, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,106 @@
+/* The model: a network, its weights most important channel first, batch-norm
+ * rows for pruned widths, level table, accuracy model, labels, preprocessing.
+ * One safetensors file.
+ *
+ * Tensors, for layer i: `layers.i.weight` [O, I/groups, KH, KW] or [O, I] f32;
+ * `layers.i.bias` [O] where there is no batch norm; `layers.i.bn.gamma` and
+ * `layers.i.bn.beta` [1 or R, O]; `layers.i.bn.mean` and `.var` [R, O].
+ * A [batchnorm] layer has gamma, mean, var, and no beta, as Darknet's.
+ *
+ * Metadata (strings): format "espalier", version, cfg (text), labels (JSON
+ * list), preproc, levels (JSON: {"ratio":[...],"keep":[[units per group]...]}),
+ * bn_rows (JSON list of [own level, incoming level, row]), bn_eps, bn_form
+ * ("torch": sqrt(var + eps); "darknet": sqrt(var) + eps), accuracy, training
+ * (JSON: how it was trained), darknet ("major minor revision seen"), and in a
+ * slice file slice (JSON: {"first_layer", "first_block", "incoming":
+ * [[channels, unit]...], "parent": content hash}). */
+#ifndef ESPALIER_MODEL_H
+#define ESPALIER_MODEL_H
+
+#include "common/accuracy.h"
+#include "common/blocks.h"
+#include "common/cfg.h"
+#include "common/err.h"
+#include "common/groups.h"
+#include "common/image.h"
+#include "common/net.h"
+#include "common/plan.h"
+#include "common/safetensors.h"
+
+#include <stdint.h>
+
+/* Pointers into the model's storage; NULL where a layer has no such tensor.
+ * Writable only if the model was made by model_create. */
+struct model_layer {
+    float *weight, *bias;
+    float *gamma, *beta; /* [gamma_rows, O] */
+    float *mean, *var;   /* [model.nrows, O] */
+    int gamma_rows;      /* 1 or model.nrows */
+};
+
+enum model_bn_form { MODEL_BN_TORCH, MODEL_BN_DARKNET };
+
+struct model {
+    struct cfg *cfg;
+    struct net *net;
+    struct blocks *blocks;
+    struct groups *groups;
+    struct levels *levels;
+    struct model_layer *layers; /* [nlayers] */
+
+    int nrows;   /* R */
+    int *row_of; /* [nlevels][nlevels]: (own, incoming) -> row; -1: none stored */
+    enum model_bn_form bn_form;
+    float bn_eps;
+
+    struct image_preproc preproc;
+    int nlabels;
+    char **labels;
+    struct accuracy *accuracy; /* NULL: not measured */
+    char *training;            /* JSON text, or NULL */
+
+    struct {
+        int32_t major, minor, revision;
+        uint64_t seen;
+    } darknet;
+
+    /* A slice of a larger model: where it began there; otherwise 0, 0. */
+    int first_layer, first_block;
+    int nincoming; /* > 0: the input is a feature map that crossed a cut */
+    struct groups_incoming *incoming;
+    char parent[65]; /* content hash (hex) of the model that it was cut from, or "" */
+
+    struct safetensors *file; /* the mapping that the weights lie in, or NULL */
+    float *storage;           /* or one owned block, 64-byte aligned */
+};
+
+/* From a cfg (taken over on success): graph, groups, levels, zeroed weights
+ * (gamma and var 1) with room for `nrows` batch-norm rows. With nrows 1 the
+ * row map holds (0,0) only; with nlevels^2, all pairs, row = own*nlevels+incoming.
+ * Preprocessing: the net's size, letterbox, exact, mean 0, std 1. */
+enum status model_create(struct model **model, struct cfg *cfg, int nrows, struct err *err) MUST_CHECK;
+/* As model_create for a network whose input crossed a cut. */
+enum status model_create_slice(struct model **model, struct cfg *cfg, int nrows,
+                               const struct groups_incoming *incoming, int nincoming, struct err *err) MUST_CHECK;
+enum status model_load(struct model **model, const char *path, struct err *err) MUST_CHECK;
+/* Takes over `file` on success. */
+enum status model_from_safetensors(struct model **model, struct safetensors *file, struct err *err) MUST_CHECK;
+/* Atomically, see safetensors_write. */
+enum status model_save(const struct model *model, const char *path, struct err *err) MUST_CHECK;
+/* The file's bytes, malloc'ed. */
+enum status model_serialize(const struct model *model, uint8_t **bytes, size_t *length, struct err *err) MUST_CHECK;
+void model_destroy(struct model **model);
+
+/* The batch-norm row for a block's own level and that of what arrives:
+ * (own, incoming), else (own, own), else the stored row of the nearest lower
+ * own level, else row 0. */
+int model_row(const struct model *model, int own, int incoming);
+/* The affine form of batch norm for a row: y = x * scale[o] + shift[o], with
+ * gamma, beta, mean, var, eps and form folded in. `scale`, `shift`: [O]. */
+void model_bn_affine(const struct model *model, int layer, int row, float *scale, float *shift);
+/* Outputs O of a layer with weights. */
+int model_outputs(const struct model *model, int layer);
+/* SHA-256 of bytes, as lower-case hex: how workers name and check what they are sent. */
+void model_hash(const void *bytes, size_t length, char hex[65]);
+
+#endif

@@ -1,0 +1,60 @@
+/* The inference engine: one packed copy of the weights, any plan.
+ *
+ * Weights are packed once at creation: a level is the first OC blocks and, in
+ * each, the first IC rows of that one packing. engine_set_plan sets counts and
+ * picks batch-norm rows: it copies no weight, allocates nothing, and takes
+ * microseconds. engine_run allocates nothing either. An engine is used by one
+ * thread at a time; different engines are independent. */
+#ifndef ESPALIER_ENGINE_H
+#define ESPALIER_ENGINE_H
+
+#include "common/err.h"
+#include "common/model.h"
+#include "common/pool.h"
+
+struct engine;
+
+struct engine_config {
+    struct pool *pool; /* borrowed; NULL: one thread */
+    int first_block, last_block; /* the blocks to run; -1 as last: to the end. A slice of a whole
+                                  * model runs as one cut from it would */
+};
+struct engine_config engine_defaults(void);
+
+/* `model` is borrowed and must outlive the engine. The plan starts at level 0. */
+enum status engine_create(struct engine **engine, const struct model *model, const struct engine_config *config,
+                          struct err *err) MUST_CHECK;
+void engine_destroy(struct engine **engine);
+
+/* `plan` has one entry per block of the model; copied. For an engine whose
+ * first block is not the model's first, what arrives has the level plan_incoming() says. */
+void engine_set_plan(struct engine *engine, const struct plan *plan);
+
+/* Channels (per segment and together) of what enters and leaves under the
+ * present plan, and the maps' size. */
+struct engine_tensor {
+    int nsegments, c, h, w;
+    const int *counts; /* [nsegments], valid until the next engine_set_plan */
+};
+struct engine_tensor engine_input(const struct engine *engine);
+struct engine_tensor engine_output(const struct engine *engine);
+/* Largest number of floats of either, at any plan. */
+size_t engine_input_max(const struct engine *engine);
+size_t engine_output_max(const struct engine *engine);
+
+/* input: planar f32 [c, h, w] of engine_input; output: likewise. The last
+ * block ends with probabilities if the net has a softmax. */
+void engine_run(struct engine *engine, const float *input, float *output);
+/* The values before the softmax of the last run, [classes]; NULL if this
+ * engine does not hold the last layer. */
+const float *engine_logits(const struct engine *engine);
+/* The output of `layer` (absolute index) after a run, planar and compacted by the counts; for tests. */
+enum status engine_activation(const struct engine *engine, int layer, float *out, int *channels,
+                              struct err *err) MUST_CHECK;
+
+/* Seconds that each block took in the last run, [last_block - first_block + 1]. */
+const double *engine_block_seconds(const struct engine *engine);
+/* Bytes held: packed weights, buffers. */
+size_t engine_bytes(const struct engine *engine);
+
+#endif
