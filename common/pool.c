@@ -1,0 +1,136 @@
+/* One shared counter hands out tasks; workers sleep on a condition variable
+ * between loops, after spinning briefly, because the engine runs many short
+ * loops back to back. */
+#include "common/pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+enum { SPINS = 4000, MAX_THREADS = 256 };
+
+struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    int index;
+};
+
+struct pool {
+    int threads;
+    struct worker *workers; /* [threads - 1] */
+    pthread_mutex_t lock;
+    pthread_cond_t start;
+    bool stop;
+    atomic_uint generation; /* of the loop being run */
+    atomic_int next, running;
+    int tasks;
+    pool_task *task;
+    void *context;
+};
+
+static inline void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void run_tasks(struct pool *pool, int thread) {
+    int i;
+    while ((i = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < pool->tasks)
+        pool->task(pool->context, i, thread);
+}
+
+static void *work(void *argument) {
+    struct worker *worker = argument;
+    struct pool *pool = worker->pool;
+    unsigned seen = 0;
+    for (;;) {
+        for (int spin = 0; spin < SPINS && atomic_load_explicit(&pool->generation, memory_order_acquire) == seen; spin++)
+            relax();
+        pthread_mutex_lock(&pool->lock);
+        while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen && !pool->stop)
+            pthread_cond_wait(&pool->start, &pool->lock);
+        bool stop = pool->stop;
+        seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
+        pthread_mutex_unlock(&pool->lock);
+        if (stop) return NULL;
+        run_tasks(pool, worker->index);
+        atomic_fetch_sub_explicit(&pool->running, 1, memory_order_release);
+    }
+}
+
+void pool_destroy(struct pool **pool_pointer) {
+    struct pool *pool = *pool_pointer;
+    if (!pool) return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stop = true;
+    pthread_cond_broadcast(&pool->start);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < pool->threads - 1; i++) pthread_join(pool->workers[i].thread, NULL);
+    pthread_cond_destroy(&pool->start);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->workers);
+    free(pool);
+    *pool_pointer = NULL;
+}
+
+enum status pool_create(struct pool **out, int threads, struct err *err) {
+    if (threads < 1 || threads > MAX_THREADS)
+        return err_set(err, STATUS_USAGE, "%d threads asked for; between 1 and %d are possible", threads, MAX_THREADS);
+    struct pool *pool = calloc(1, sizeof *pool);
+    if (!pool) return err_memory(err, "thread pool");
+    pool->workers = calloc((size_t)threads, sizeof *pool->workers);
+    if (!pool->workers) {
+        free(pool);
+        return err_memory(err, "thread pool");
+    }
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->start, NULL);
+    pool->threads = 1;
+    for (int i = 0; i < threads - 1; i++) {
+        pool->workers[i] = (struct worker){.pool = pool, .index = i + 1};
+        if (pthread_create(&pool->workers[i].thread, NULL, work, &pool->workers[i]) != 0) {
+            pool_destroy(&pool);
+            return err_set(err, STATUS_IO, "cannot start thread %d of %d", i + 2, threads);
+        }
+        pool->threads++;
+    }
+    *out = pool;
+    return STATUS_OK;
+}
+
+int pool_threads(const struct pool *pool) { return pool->threads; }
+
+void pool_run(struct pool *pool, int tasks, pool_task *task, void *context) {
+    if (pool->threads == 1 || tasks <= 1) {
+        for (int i = 0; i < tasks; i++) task(context, i, 0);
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->tasks = tasks;
+    pool->task = task;
+    pool->context = context;
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->running, pool->threads - 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
+    pthread_cond_broadcast(&pool->start);
+    pthread_mutex_unlock(&pool->lock);
+    run_tasks(pool, 0);
+    /* A worker whose core is taken by something else must get the chance to
+     * finish: give the core away when spinning does not help. */
+    for (int spin = 0; atomic_load_explicit(&pool->running, memory_order_acquire) > 0; spin++) {
+        if (spin < SPINS) relax();
+        else sched_yield();
+    }
+}
+
+int pool_default_threads(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
+}
