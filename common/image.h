@@ -1,7 +1,8 @@
 /* Images: decoding, Darknet's resize and letterbox, and the preprocessing that
  * a model records.
  *
- * Pixels are f32 [c, h, w], planar, RGB, 0 to 1. */
+ * Pixels are f32 [c, h, w], planar, RGB, 0 to 1; or, as decoders deliver
+ * them, u8 [h, w, c]. Thread-safe throughout. */
 #ifndef ESPALIER_IMAGE_H
 #define ESPALIER_IMAGE_H
 
@@ -15,7 +16,12 @@ enum { IMAGE_MAX_PIXELS = 100 * 1000 * 1000 }; /* width x height, checked before
 
 struct image {
     int c, h, w;
-    float *data; /* owned */
+    float *data; /* [c, h, w], owned */
+};
+
+struct image_u8 {
+    int c, h, w;
+    uint8_t *data; /* [h, w, c], owned unless said otherwise */
 };
 
 enum image_decode {
@@ -24,7 +30,7 @@ enum image_decode {
 };
 enum image_fit {
     IMAGE_LETTERBOX, /* Darknet's classifier predict: whole image, padded with .5 */
-    IMAGE_CROP,      /* Darknet's classifier valid: shorter side to size, centre crop */
+    IMAGE_CROP,      /* Darknet's classifier valid: the largest centred window of the input's proportions */
     IMAGE_STRETCH,
 };
 
@@ -37,14 +43,23 @@ struct image_preproc {
 };
 
 void image_free(struct image *image);
+void image_u8_free(struct image_u8 *image);
 enum status image_create(struct image *image, int c, int h, int w, struct err *err) MUST_CHECK;
-/* Decodes `bytes` (any format of stb_image); `name` is for errors. `channels`
- * 1 or 3. `want_side` (IMAGE_FAST): the shorter side that will be needed; a
- * JPEG may come back reduced, but not below it. 0: full size. */
+
+/* Decodes `bytes`: JPEG, PNG, BMP, GIF (first frame), TGA, PNM; `name` is for
+ * errors. `channels` 1 or 3. `want_side` (IMAGE_FAST): the shorter side that
+ * will be needed; a JPEG may come back reduced, but not below it. 0: full size.
+ * Truncated or damaged data is STATUS_FORMAT, too many pixels STATUS_LIMIT. */
+enum status image_decode_u8(struct image_u8 *image, const char *name, const uint8_t *bytes, size_t length,
+                            int channels, enum image_decode how, int want_side, struct err *err) MUST_CHECK;
+/* The same from a file. */
+enum status image_load_u8(struct image_u8 *image, const char *path, int channels, enum image_decode how,
+                          int want_side, struct err *err) MUST_CHECK;
 enum status image_decode(struct image *image, const char *name, const uint8_t *bytes, size_t length, int channels,
                          enum image_decode how, int want_side, struct err *err) MUST_CHECK;
 enum status image_load(struct image *image, const char *path, int channels, enum image_decode how, int want_side,
                        struct err *err) MUST_CHECK;
+
 /* Darknet's bilinear resize. */
 enum status image_resize(struct image *out, const struct image *in, int w, int h, struct err *err) MUST_CHECK;
 /* Darknet's letterbox: fitted, centred, .5 around. */
@@ -52,7 +67,18 @@ enum status image_letterbox(struct image *out, const struct image *in, int w, in
 /* The [h, w] window at (x, y); outside of the image the nearest pixel, as Darknet. */
 enum status image_crop(struct image *out, const struct image *in, int x, int y, int w, int h,
                        struct err *err) MUST_CHECK;
-/* Bytes to input: decode, fit, normalise. `input`: [c, h, w], caller's. */
+
+/* Whether size, fit, decoder and normalisation make sense. */
+enum status image_preproc_check(const struct image_preproc *preproc, struct err *err) MUST_CHECK;
+/* The shorter side an image must be decoded to so that fitting never enlarges
+ * what was reduced (for image_decode). */
+int image_want_side(const struct image_preproc *preproc);
+/* Decoded pixels (preproc->c channels) to input: fit, normalise. `input`:
+ * [c, h, w], caller's. Equal to resize, letterbox or crop of the f32 image,
+ * without making one: room for two rows is all it takes. */
+enum status image_fit(const struct image_preproc *preproc, const struct image_u8 *image, float *input,
+                      struct err *err) MUST_CHECK;
+/* Bytes to input: decode, fit, normalise. */
 enum status image_preprocess(const struct image_preproc *preproc, const char *name, const uint8_t *bytes,
                              size_t length, float *input, struct err *err) MUST_CHECK;
 

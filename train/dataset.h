@@ -1,15 +1,22 @@
-/* Labelled images: what a DATA argument can be, and a loader that decodes and
- * augments in threads ahead of the training step.
+/* Labelled images: what a DATA argument can be.
  *
- * DATA is a Darknet .data file (classes, train, valid, labels, names lists), a
- * folder with train/ and valid/ or test/ of class folders, a folder of class
- * folders, CIFAR-10's binary files or IDX files (a folder that holds them; plain or
- * .gz; CIFAR's also inside the original tar.gz's folder). */
+ * - a Darknet .data file: classes, train, valid (test), labels, names. Lists
+ *   name one image per line; a path's label is the one that occurs in it, as
+ *   in Darknet. Instead of a list, a folder of class folders will do.
+ *   Relative paths are tried from the working directory, as Darknet does, then
+ *   from the .data file's folder.
+ * - a folder with train/ and valid/, val/ or test/, each of class folders
+ * - a folder of class folders (no split of its own)
+ * - a folder with CIFAR-10's binary files, or IDX files (MNIST's names), plain
+ *   or .gz, or such a folder's cifar-10-batches-bin/ inside it
+ *
+ * Class folders are classes in the order of their names. Errors are one line:
+ * no images, a class without images, a label out of range, an unreadable
+ * folder. Image files themselves are opened by the loader only. */
 #ifndef ESPALIER_DATASET_H
 #define ESPALIER_DATASET_H
 
 #include "common/err.h"
-#include "common/image.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,7 +24,7 @@
 
 struct dataset_sample {
     const char *path;     /* a file, or NULL */
-    const uint8_t *bytes; /* raw [c, h, w] pixels, or NULL */
+    const uint8_t *bytes; /* raw [h, w, c] pixels of the shape below, or NULL */
     int label;
 };
 
@@ -27,55 +34,21 @@ struct dataset {
     char **labels;
     int n;
     struct dataset_sample *samples;
-    struct image_preproc raw; /* c, h, w of raw samples */
-    void *storage;            /* private */
+    int c, h, w;  /* of raw samples, else 0 */
+    bool unsplit; /* the data has no split of its own: every split is all of it */
+    void *storage; /* private; shared with what was held out */
 };
 
-enum dataset_split { DATASET_TRAIN, DATASET_VALID };
+/* DATASET_VALID falls back on test images and DATASET_TEST on validation
+ * images where the data has only one of them. */
+enum dataset_split { DATASET_TRAIN, DATASET_VALID, DATASET_TEST };
 
 enum status dataset_open(struct dataset **dataset, const char *data, enum dataset_split split,
                          struct err *err) MUST_CHECK;
 void dataset_close(struct dataset **dataset);
-/* Splits off `n` samples chosen by `seed`, in proportion to the classes; the rest stays. */
+/* Splits off `n` samples chosen by `seed`, in proportion to the classes; the
+ * rest stays, in order. Either may be closed first. */
 enum status dataset_hold_out(struct dataset *dataset, int n, uint64_t seed, struct dataset **held_out,
                              struct err *err) MUST_CHECK;
-
-/* Darknet's augmentation options from [net], and pad-and-crop for small images. */
-struct augment {
-    bool flip;
-    int pad;                             /* zero border, then a random crop back to size; 0: none */
-    int min_crop, max_crop;              /* shorter side after a random resize; 0: the input's size */
-    float angle, aspect;                 /* degrees; ratio, 1 none */
-    float hue, saturation, exposure;     /* 0, 1, 1: none */
-};
-
-struct loader_batch {
-    int n;
-    float *input; /* [n, C, H, W], normalised; valid until the next call */
-    int *labels;  /* [n] */
-};
-
-/* Deterministic: the k-th batch of an epoch depends on seed, epoch and k
- * alone, not on threads. `augment` NULL: evaluation, samples in order, once. */
-struct loader;
-struct loader_config {
-    const struct dataset *dataset;
-    struct image_preproc preproc;
-    const struct augment *augment; /* copied */
-    int batch, threads;
-    uint64_t seed;
-    bool cache;     /* keep decoded images in memory if they fit cache_bytes */
-    size_t cache_bytes;
-};
-enum status loader_create(struct loader **loader, const struct loader_config *config, struct err *err) MUST_CHECK;
-void loader_destroy(struct loader **loader);
-/* Positions the loader at batch `batch` of `epoch` (for --resume). */
-enum status loader_seek(struct loader *loader, int epoch, int batch, struct err *err) MUST_CHECK;
-/* The next batch; an augmenting loader goes on over epochs for ever (the last,
- * short batch of an epoch is dropped), an evaluating one ends with n = 0. */
-enum status loader_next(struct loader *loader, struct loader_batch *batch, struct err *err) MUST_CHECK;
-int loader_batches(const struct loader *loader); /* per epoch */
-/* Damaged images skipped so far, each named once in a warning. */
-int loader_skipped(const struct loader *loader);
 
 #endif
