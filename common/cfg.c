@@ -1,6 +1,7 @@
 #include "common/cfg.h"
 
 #include "common/file.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -227,10 +228,10 @@ static enum status check_section(const struct cfg *cfg, const struct cfg_section
             if (near) err_hint(err, "did you mean '%s'?", near);
             return status;
         }
-        for (int j = 0; j < i; j++)
-            if (strcmp(section->options[j].key, option->key) == 0)
-                return cfg_error(cfg, option->line, err, "'%s' is given twice in [%s], first in line %d", option->key,
-                                 section->name, section->options[j].line);
+        const struct cfg_option *first = cfg_option(section, option->key);
+        if (first != option && strcmp(first->value, option->value) != 0)
+            log_warn("%s:%d: '%s' is given again in [%s]; line %d counts", cfg->name, option->line, option->key,
+                     section->name, first->line);
     }
     return STATUS_OK;
 }

@@ -48,7 +48,8 @@ enum status cfg_load(struct cfg **cfg, const char *path, struct err *err) MUST_C
 void cfg_destroy(struct cfg **cfg);
 
 /* Refuses unknown sections and options, naming file, line and the nearest
- * known name, and options given twice. `schemas` ends with a NULL section. */
+ * known name; warns of options given twice, where the first counts, as in
+ * Darknet. `schemas` ends with a NULL section. */
 enum status cfg_check(const struct cfg *cfg, const struct cfg_schema *schemas, struct err *err) MUST_CHECK;
 
 /* The first section of that name, or NULL. */

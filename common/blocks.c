@@ -1,0 +1,114 @@
+#include "common/blocks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Whether a single tensor crosses from layers [..i] to (i..]; `source` tells
+ * which. last_use[t + 1]: the last layer that reads tensor t. */
+static bool single_crossing(const int *last_use, int i, int *source) {
+    int crossing = 0;
+    for (int t = -1; t <= i && crossing < 2; t++)
+        if (last_use[t + 1] > i) {
+            crossing++;
+            *source = t;
+        }
+    return crossing == 1;
+}
+
+/* Fills block[] and of_layer[]; returns the number of blocks. */
+static int find_blocks(struct blocks *blocks, const struct net *net, const int *last_use) {
+    int n = 0, source = -1;
+    bool weights = false; /* in the present block */
+    blocks->block[0] = (struct block){.first = 0, .source = -1};
+    for (int i = 0; i < net->nlayers; i++) {
+        weights |= net_has_weights(&net->layers[i]);
+        blocks->of_layer[i] = n;
+        blocks->block[n].last = i;
+        bool cut = i + 1 < net->nlayers && weights && net_has_weights(&net->layers[i + 1]) &&
+                   single_crossing(last_use, i, &source);
+        if (!cut) continue;
+        blocks->block[++n] = (struct block){.first = i + 1, .source = source};
+        weights = false;
+    }
+    return n + 1;
+}
+
+enum status blocks_cut_after(const struct blocks *blocks, int layer, int *block, struct err *err) {
+    int before = -1, after = -1; /* nearest cuts */
+    for (int b = 1; b < blocks->nblocks; b++) {
+        int cut = blocks->block[b].first - 1;
+        if (cut == layer) {
+            *block = b;
+            return STATUS_OK;
+        }
+        if (cut < layer) before = cut;
+        if (cut > layer && after < 0) after = cut;
+    }
+    err_set(err, STATUS_USAGE, "there is no cut point behind layer %d", layer);
+    if (before >= 0 && after >= 0) err_hint(err, "the nearest are behind layers %d and %d", before, after);
+    else if (before >= 0 || after >= 0) err_hint(err, "the nearest is behind layer %d", before >= 0 ? before : after);
+    else err_hint(err, "this network cannot be cut");
+    return STATUS_USAGE;
+}
+
+static bool is_layer(const struct cfg_section *section) {
+    static const char *const others[] = {"net", "network", "prune", "slice"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(section->name, others[i]) == 0) return false;
+    return true;
+}
+
+static enum status read_slices(struct blocks *blocks, const struct cfg *cfg, struct err *err) {
+    blocks->slice_first[blocks->nslices++] = 0;
+    for (int i = 0, layer = 0; i < cfg->nsections; i++) {
+        layer += is_layer(&cfg->sections[i]);
+        if (strcmp(cfg->sections[i].name, "slice") != 0 || layer == 0) continue;
+        int block;
+        struct err why;
+        if (blocks_cut_after(blocks, layer - 1, &block, &why)) {
+            cfg_error(cfg, cfg->sections[i].line, err, "%s", why.text);
+            err_hint(err, "%s", why.hint);
+            return STATUS_FORMAT;
+        }
+        if (block > blocks->slice_first[blocks->nslices - 1]) blocks->slice_first[blocks->nslices++] = block;
+    }
+    return STATUS_OK;
+}
+
+enum status blocks_create(struct blocks **out, const struct net *net, const struct cfg *cfg, struct err *err) {
+    enum status status;
+    size_t n = (size_t)net->nlayers;
+    int *last_use = calloc(n + 1, sizeof *last_use);
+    struct blocks *blocks = calloc(1, sizeof *blocks);
+    if (blocks) {
+        blocks->block = calloc(n, sizeof *blocks->block);
+        blocks->of_layer = calloc(n, sizeof *blocks->of_layer);
+        blocks->slice_first = calloc(n, sizeof *blocks->slice_first);
+    }
+    if (!last_use || !blocks || !blocks->block || !blocks->of_layer || !blocks->slice_first) {
+        status = err_memory(err, "blocks");
+        goto fail;
+    }
+    for (int i = 0; i < net->nlayers; i++)
+        for (int k = 0; k < net->layers[i].ninputs; k++) last_use[net->layers[i].inputs[k] + 1] = i;
+    blocks->nblocks = find_blocks(blocks, net, last_use);
+    status = read_slices(blocks, cfg, err);
+    if (status) goto fail;
+    free(last_use);
+    *out = blocks;
+    return STATUS_OK;
+fail:
+    free(last_use);
+    blocks_destroy(&blocks);
+    return status;
+}
+
+void blocks_destroy(struct blocks **blocks_pointer) {
+    struct blocks *blocks = *blocks_pointer;
+    if (!blocks) return;
+    free(blocks->block);
+    free(blocks->of_layer);
+    free(blocks->slice_first);
+    free(blocks);
+    *blocks_pointer = NULL;
+}
