@@ -1,0 +1,126 @@
+/* The controller: holds the deadline of a pipeline at the least loss of
+ * accuracy, by choosing the plan while frames stream.
+ *
+ * It is told of arrivals, of what each stage measured and of results, and is
+ * asked for the plan. Time is passed in (seconds of any monotonic clock that
+ * never runs back), so the runner and the simulator drive the same code.
+ *
+ * Policies:
+ *   static      the start plan, always.
+ *   bottleneck  the published form (arXiv 2503.03070): when the deadline is
+ *               threatened, the level of the slowest stage goes up one step;
+ *               when there is room, down again. The baseline in every table.
+ *   exact       the planner's choice (deploy/planner.h) on live estimates.
+ *
+ * It acts on sustained change, not on noise: estimates are medians that follow
+ * a step within a few samples (deploy/estimate.h); a growing queue must persist
+ * for a few frames; a switch back to more accuracy needs a larger margin,
+ * for a while, and waits longer after each one that had to be undone.
+ *
+ * Not thread-safe. Nothing is allocated after creation. Reports with numbers
+ * that cannot be (not finite, negative, unknown stage or level) are ignored
+ * and counted. */
+#ifndef ESPALIER_CONTROLLER_H
+#define ESPALIER_CONTROLLER_H
+
+#include "common/accuracy.h"
+#include "common/err.h"
+#include "common/model.h"
+#include "common/plan.h"
+#include "deploy/profile.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct controller;
+
+enum controller_policy { CONTROLLER_STATIC, CONTROLLER_BOTTLENECK, CONTROLLER_EXACT, CONTROLLER_POLICIES };
+/* "static", "bottleneck", "exact" */
+const char *controller_policy_name(enum controller_policy policy);
+/* CONTROLLER_POLICIES if there is none of that name. */
+enum controller_policy controller_policy_parse(const char *name);
+
+struct controller_config {
+    enum controller_policy policy;
+    double slo_ms;       /* the deadline of a frame, from due to stored */
+    double min_accuracy; /* never plan below this expected accuracy (a share) */
+    double margin;       /* share of the SLO kept free by a new plan. Act when half of it is gone; restore
+                          * accuracy only where half as much again stays free */
+    double utilisation;  /* share of the time between frames that a stage or link may be busy */
+    bool paced;          /* frames come at their own rate; false: as fast as they are accepted, then no
+                          * stage can be slower than frames arrive, and utilisation is not looked at */
+    int trigger_frames;  /* frames for which a queue must threaten the deadline before a switch */
+    double restore_ms;   /* how long there must be room before accuracy is restored */
+    unsigned codecs;     /* bit set of enum codec that links may use */
+    bool link_levels;    /* links may have a level of their own */
+    const struct plan *start; /* plan to start with (copied), NULL: level 0, float32 links */
+};
+struct controller_config controller_defaults(void);
+
+/* One slice on one device, and the link that enters it. */
+struct controller_stage {
+    int first_block, nblocks;      /* stages cover all blocks, in order */
+    const struct profile *profile; /* of the device, all blocks of the model; borrowed until creation ends */
+    double bytes_per_s;            /* of the link, before it was measured; 0: not known, taken as free */
+    double latency_ms;             /* of the link */
+};
+
+/* Values (floats) that cross into each stage at each arriving level,
+ * values[stage * nlevels + level]: the frame itself for stage 0. */
+enum status controller_values(const struct model *model, const struct controller_stage *stages, int nstages,
+                              size_t *values, struct err *err) MUST_CHECK;
+
+/* `accuracy` is borrowed until creation ends; NULL: not measured, then every
+ * step of level costs the same. `values` as controller_values() gives them. */
+enum status controller_create(struct controller **controller, const struct controller_config *config,
+                              const struct controller_stage *stages, int nstages, const struct accuracy *accuracy,
+                              int nblocks, int nlevels, const size_t *values, struct err *err) MUST_CHECK;
+void controller_destroy(struct controller **controller);
+
+/* A frame is due (and counts as waiting from now on). */
+void controller_arrival(struct controller *controller, double now_s);
+
+/* What a stage measured for one frame. */
+struct controller_report {
+    int stage;
+    int level, incoming; /* as used: own level, level of what arrived */
+    double compute_ms;   /* the engine's run, without coding */
+    double queue_ms;     /* in the stage's own queue before it */
+    size_t bytes;        /* that came over the link into the stage; 0: not known */
+    double link_ms;      /* from the first of them sent to the last received; 0: not known */
+};
+void controller_report(struct controller *controller, double now_s, const struct controller_report *report);
+
+/* A result is stored. */
+struct controller_outcome {
+    double latency_ms; /* from due to stored */
+    double waited_ms;  /* of it, before the frame was sent to stage 0 */
+    double queue_ms;   /* of it, in the queues of stages, all together */
+};
+void controller_result(struct controller *controller, double now_s, const struct controller_outcome *outcome);
+
+/* A worker is new or came back: what was known of its speed and link is void. */
+void controller_restarted(struct controller *controller, int stage);
+/* The delay of the link into a stage, as measured by small messages. */
+void controller_link_latency(struct controller *controller, int stage, double latency_ms);
+
+struct controller_decision {
+    const struct plan *plan; /* owned by the controller, valid until the next decision */
+    bool changed;            /* since the last decision */
+    const char *reason;      /* one line for the log: why it changed, or "" */
+    double accuracy;         /* expected, of this plan */
+    double latency_ms;       /* expected, of a frame that arrives now */
+};
+/* To be asked before a frame is sent, and after each report; cheap when
+ * nothing has changed. `waiting`: frames due but not sent; `in_flight`: sent
+ * and without a result. The plan holds from each stage's next frame on. */
+struct controller_decision controller_decide(struct controller *controller, double now_s, int waiting, int in_flight);
+
+/* What it believes, for logs and displays. */
+double controller_slowdown(const struct controller *controller, int stage); /* 1: as profiled */
+double controller_link_rate(const struct controller *controller, int stage); /* bytes/s; 0: not known */
+double controller_arrival_rate(const struct controller *controller);         /* frames/s; 0: not known */
+int controller_switches(const struct controller *controller);
+int controller_ignored(const struct controller *controller); /* impossible reports */
+
+#endif
