@@ -65,16 +65,21 @@ struct controller_stage {
     double latency_ms;             /* of the link */
 };
 
-/* Values (floats) that cross into each stage at each arriving level,
- * values[stage * nlevels + level]: the frame itself for stage 0. */
-enum status controller_values(const struct model *model, const struct controller_stage *stages, int nstages,
-                              size_t *values, struct err *err) MUST_CHECK;
+/* The map that crosses into a stage: [c, hw] planar f32. */
+struct controller_map {
+    int c, hw;
+};
+/* The maps of each stage at each arriving level, maps[stage * nlevels + level];
+ * for stage 0 the frame itself, at every level. */
+enum status controller_maps(const struct model *model, const struct controller_stage *stages, int nstages,
+                            struct controller_map *maps, struct err *err) MUST_CHECK;
 
 /* `accuracy` is borrowed until creation ends; NULL: not measured, then every
- * step of level costs the same. `values` as controller_values() gives them. */
+ * step of level costs the same. `maps` as controller_maps() gives them. */
 enum status controller_create(struct controller **controller, const struct controller_config *config,
                               const struct controller_stage *stages, int nstages, const struct accuracy *accuracy,
-                              int nblocks, int nlevels, const size_t *values, struct err *err) MUST_CHECK;
+                              int nblocks, int nlevels, const struct controller_map *maps,
+                              struct err *err) MUST_CHECK;
 void controller_destroy(struct controller **controller);
 
 /* A frame is due (and counts as waiting from now on). */
@@ -86,6 +91,7 @@ struct controller_report {
     int level, incoming; /* as used: own level, level of what arrived */
     double compute_ms;   /* the engine's run, without coding */
     double queue_ms;     /* in the stage's own queue before it */
+    enum codec codec;    /* of what arrived */
     size_t bytes;        /* that came over the link into the stage; 0: not known */
     double link_ms;      /* from the first of them sent to the last received; 0: not known */
 };
