@@ -4,9 +4,10 @@
  * A map is planar f32 [c, hw]. Affine: value = lo + q * step per channel, with
  * lo and step chosen so that 0 is hit exactly whenever it lies in the
  * channel's range, for what a ReLU zeroed must stay zero. The error of a value
- * is at most half a step, at most (max - min) / (2 * (Q - 1)) for Q levels
- * above the lowest (255 or 15). float16 saturates at +-65504 and rounds to
- * nearest even. NaN becomes 0 in all but float32.
+ * is at most half a step: (max - min) / 510 or / 30, or where 0 lies inside of
+ * the range (max - min) / 508 or / 28. float16 saturates at +-65504 and rounds
+ * to nearest even. NaN becomes 0 in all but float32; values beyond +-1e37 are
+ * clamped there.
  *
  * Layout, little-endian: f32: c*hw floats. f16: c*hw halves. q8, q4: per
  * channel lo and step (f32), then per channel the values, a q4 channel in
