@@ -13,8 +13,8 @@
  * - A grouped convolution ties input and output; depthwise is the case of one
  *   channel per unit.
  * - Where segments do not match (a concatenation added to a single map, a
- *   concatenation into a grouped convolution), the groups are kept whole and
- *   unpermuted: sound, if not small. */
+ *   concatenation into a grouped convolution), the groups are kept whole:
+ *   sound, if not small. */
 #ifndef ESPALIER_GROUPS_H
 #define ESPALIER_GROUPS_H
 
@@ -25,8 +25,7 @@
 
 struct group {
     int units;
-    bool whole;  /* never pruned */
-    bool frozen; /* never permuted either */
+    bool whole; /* never pruned and never permuted */
     int nmembers;
     int *members; /* layers whose outputs are this group (-1: the input); ascending */
 };
@@ -40,6 +39,7 @@ struct segment {
 
 struct tier {
     int first, last; /* units [first, last) */
+    bool fixed;      /* holds units of a whole group: not permuted */
     int ngroups;
     int *groups;
 };
@@ -54,15 +54,20 @@ struct groups {
     struct tier *tiers;
 };
 
-/* `incoming`: the network's input is a feature map that crossed a cut (a slice
- * file): its segments become prunable groups of their own instead of one group
- * kept whole. NULL for a network that reads an image; otherwise `nincoming`
- * channel counts that sum to net->input.c, and their channels per unit. */
-struct groups_incoming {
-    int channels, unit;
+/* The ends of a slice file, whose network begins or ends at a cut. A whole
+ * network has {0}. */
+struct groups_ends {
+    /* The input is a feature map that crossed a cut: its segments are prunable
+     * groups of their own instead of one group kept whole. Channel counts that
+     * sum to net->input.c, and channels per unit, which divide them. */
+    int nincoming;
+    struct groups_incoming {
+        int channels, unit;
+    } *incoming;
+    bool outgoing; /* the output crosses a cut: it is prunable, too */
 };
-enum status groups_create(struct groups **groups, const struct net *net, const struct groups_incoming *incoming,
-                          int nincoming, struct err *err) MUST_CHECK;
+enum status groups_create(struct groups **groups, const struct net *net, const struct groups_ends *ends,
+                          struct err *err) MUST_CHECK;
 void groups_destroy(struct groups **groups);
 /* Segments of the tensor that `layer` puts out (-1: the input). */
 const struct segment *groups_segments(const struct groups *groups, int layer, int *count);

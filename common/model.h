@@ -13,7 +13,7 @@
  * ("torch": sqrt(var + eps); "darknet": sqrt(var) + eps), accuracy, training
  * (JSON: how it was trained), darknet ("major minor revision seen"), and in a
  * slice file slice (JSON: {"first_layer", "first_block", "incoming":
- * [[channels, unit]...], "parent": content hash}). */
+ * [[channels, unit]...], "outgoing": bool, "parent": content hash}). */
 #ifndef ESPALIER_MODEL_H
 #define ESPALIER_MODEL_H
 
@@ -66,8 +66,7 @@ struct model {
 
     /* A slice of a larger model: where it began there; otherwise 0, 0. */
     int first_layer, first_block;
-    int nincoming; /* > 0: the input is a feature map that crossed a cut */
-    struct groups_incoming *incoming;
+    struct groups_ends ends; /* owned */
     char parent[65]; /* content hash (hex) of the model that it was cut from, or "" */
 
     struct safetensors *file; /* the mapping that the weights lie in, or NULL */
@@ -79,9 +78,9 @@ struct model {
  * row map holds (0,0) only; with nlevels^2, all pairs, row = own*nlevels+incoming.
  * Preprocessing: the net's size, letterbox, exact, mean 0, std 1. */
 enum status model_create(struct model **model, struct cfg *cfg, int nrows, struct err *err) MUST_CHECK;
-/* As model_create for a network whose input crossed a cut. */
+/* As model_create for a network that begins or ends at a cut (`ends` is copied). */
 enum status model_create_slice(struct model **model, struct cfg *cfg, int nrows,
-                               const struct groups_incoming *incoming, int nincoming, struct err *err) MUST_CHECK;
+                               const struct groups_ends *ends, struct err *err) MUST_CHECK;
 enum status model_load(struct model **model, const char *path, struct err *err) MUST_CHECK;
 /* Takes over `file` on success. */
 enum status model_from_safetensors(struct model **model, struct safetensors *file, struct err *err) MUST_CHECK;
