@@ -1,9 +1,9 @@
 #include "common/safetensors.h"
 
 #include "common/file.h"
+#include "common/json.h"
 
 #include <assert.h>
-#include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,7 +22,6 @@ enum {
     MAX_DEPTH = 4,       /* of the JSON: header, tensor, list; one to spare */
     MAX_VALUES = 1 << 20 /* JSON values: bounds the parser's memory to some 64 MiB */
 };
-static const double MAX_INTEGER = 9007199254740992.0; /* 2^53, exact in a double */
 
 struct storage {
     void *map;
@@ -88,15 +87,6 @@ static enum status scan_header(const char *name, const uint8_t *text, size_t n, 
     return STATUS_OK;
 }
 
-/* A whole number from 0 to 2^53. */
-static bool integer_of(const cJSON *item, int64_t *value) {
-    if (!cJSON_IsNumber(item)) return false;
-    double d = item->valuedouble;
-    if (!(d >= 0 && d <= MAX_INTEGER) || d != (double)(int64_t)d) return false;
-    *value = (int64_t)d;
-    return true;
-}
-
 static enum status read_tensor(const struct safetensors *file, const cJSON *item, const uint8_t *data,
                                size_t data_length, struct safetensors_tensor *tensor, struct err *err) {
     const char *name = item->string;
@@ -119,13 +109,13 @@ static enum status read_tensor(const struct safetensors *file, const cJSON *item
             return err_set(err, STATUS_LIMIT, "%s: tensor '%.80s' has more than %d dimensions", file->name, name,
                            SAFETENSORS_MAX_DIMS);
         int64_t d;
-        if (!integer_of(dim, &d) || __builtin_mul_overflow(size, (size_t)d, &size))
+        if (!json_integer(dim, 0, INT64_MAX, &d) || __builtin_mul_overflow(size, (size_t)d, &size))
             return err_set(err, STATUS_FORMAT, "%s: tensor '%.80s' has an impossible shape", file->name, name);
         t.shape[t.ndims++] = d;
     }
     int64_t begin, end;
-    if (cJSON_GetArraySize(offsets) != 2 || !integer_of(cJSON_GetArrayItem(offsets, 0), &begin) ||
-        !integer_of(cJSON_GetArrayItem(offsets, 1), &end) || begin > end)
+    if (cJSON_GetArraySize(offsets) != 2 || !json_integer(cJSON_GetArrayItem(offsets, 0), 0, INT64_MAX, &begin) ||
+        !json_integer(cJSON_GetArrayItem(offsets, 1), begin, INT64_MAX, &end))
         return err_set(err, STATUS_FORMAT, "%s: tensor '%.80s' has impossible data_offsets", file->name, name);
     if ((uint64_t)end > data_length)
         return err_set(err, STATUS_FORMAT, "%s: tensor '%.80s' ends at byte %lld of %zu: the file is cut short or damaged",
@@ -383,37 +373,23 @@ static cJSON *utf8_string(const char *text) {
     return string;
 }
 
-/* Adds `item` (NULL: an allocation failed) to an object, or frees it. */
-static bool add(cJSON *object, const char *key, cJSON *item) {
-    if (item && cJSON_AddItemToObject(object, key, item)) return true;
-    cJSON_Delete(item);
-    return false;
-}
-static bool append(cJSON *array, cJSON *item) {
-    if (item && cJSON_AddItemToArray(array, item)) return true;
-    cJSON_Delete(item);
-    return false;
-}
-
 static bool describe(cJSON *header, const struct safetensors_tensor *t, size_t *offset) {
     size_t size = (size_t)dtype_size(t->dtype);
     assert(size && t->ndims >= 0 && t->ndims <= SAFETENSORS_MAX_DIMS);
-    cJSON *entry = cJSON_CreateObject(), *shape = cJSON_CreateArray(), *offsets = cJSON_CreateArray();
-    bool ok = entry && shape && offsets;
+    cJSON *entry = cJSON_CreateObject();
+    bool ok = entry && json_add(entry, "dtype", cJSON_CreateString(t->dtype));
+    cJSON *shape = ok ? cJSON_AddArrayToObject(entry, "shape") : NULL;
+    cJSON *offsets = ok ? cJSON_AddArrayToObject(entry, "data_offsets") : NULL;
+    ok = shape && offsets;
     for (int i = 0; i < t->ndims; i++) {
         size *= (size_t)t->shape[i];
-        ok = ok && append(shape, cJSON_CreateNumber((double)t->shape[i]));
+        ok = ok && json_append(shape, cJSON_CreateNumber((double)t->shape[i]));
     }
     assert(size == t->size);
-    ok = ok && append(offsets, cJSON_CreateNumber((double)*offset)) &&
-         append(offsets, cJSON_CreateNumber((double)(*offset + t->size))) &&
-         add(entry, "dtype", cJSON_CreateString(t->dtype));
+    ok = ok && json_append(offsets, cJSON_CreateNumber((double)*offset)) &&
+         json_append(offsets, cJSON_CreateNumber((double)(*offset + t->size)));
     *offset += t->size;
-    if (ok && add(entry, "shape", shape)) shape = NULL;
-    if (ok && !shape && add(entry, "data_offsets", offsets)) offsets = NULL;
-    if (ok && !shape && !offsets && cJSON_AddItemToObject(header, t->name, entry)) return true;
-    cJSON_Delete(shape);
-    cJSON_Delete(offsets);
+    if (ok) return json_add(header, t->name, entry);
     cJSON_Delete(entry);
     return false;
 }
@@ -427,7 +403,7 @@ static enum status make_prefix(const struct safetensors_tensor *tensors, int nte
     if (ok && nmetadata) {
         cJSON *object = cJSON_AddObjectToObject(header, "__metadata__");
         ok = object != NULL;
-        for (int i = 0; ok && i < nmetadata; i++) ok = add(object, metadata[i].key, utf8_string(metadata[i].value));
+        for (int i = 0; ok && i < nmetadata; i++) ok = json_add(object, metadata[i].key, utf8_string(metadata[i].value));
     }
     size_t offset = 0;
     for (int i = 0; ok && i < ntensors; i++) ok = describe(header, &tensors[i], &offset);
