@@ -107,7 +107,6 @@ static const struct cfg_key prune_keys[] = {
     {"align", "kept counts are multiples of this"},
     {"whole", "layers whose channels are never pruned"},
     {"link", "levels that a link may cap its channels at"},
-    {"keep", "per level, units kept of every group, instead of ratios"},
     {NULL, NULL},
 };
 static const struct cfg_key slice_keys[] = {{NULL, NULL}};

@@ -22,7 +22,8 @@ struct levels {
 
 /* From the [prune] section: `levels` (ratios, default
  * 1,.875,.75,.625,.5,.375,.25), `align` (channels, default 8), `whole` (layers
- * whose groups are kept whole). A count is rounded up to the alignment. */
+ * whose groups are kept whole). A count is rounded up to the alignment; a
+ * group no larger than that is kept whole. */
 enum status levels_create(struct levels **levels, const struct cfg *cfg, const struct net *net,
                           const struct groups *groups, struct err *err) MUST_CHECK;
 void levels_destroy(struct levels **levels);
