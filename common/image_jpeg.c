@@ -1,0 +1,182 @@
+/* JPEGs: a walk over the markers (is the file whole, which way is up), and
+ * libjpeg-turbo's decoder, which can skip most of the work of a picture that
+ * is much larger than what is needed.
+ *
+ * Sources: ITU-T T.81 annex B (markers); EXIF 2.3 section 4 (orientation). */
+#include "common/image_codec.h"
+
+#include <limits.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+/* behind jpeglib.h, which it needs */
+#include <jerror.h>
+
+enum { MAX_SCANS = 200, TAG_ORIENTATION = 0x0112 };
+
+/* ---- markers ---------------------------------------------------------------- */
+
+struct tiff {
+    const uint8_t *bytes;
+    size_t length;
+    bool big_endian;
+};
+
+static unsigned tiff_u16(const struct tiff *tiff, size_t at) {
+    const uint8_t *p = tiff->bytes + at;
+    return tiff->big_endian ? (unsigned)p[0] << 8 | p[1] : (unsigned)p[1] << 8 | p[0];
+}
+
+static uint32_t tiff_u32(const struct tiff *tiff, size_t at) {
+    uint32_t a = tiff_u16(tiff, at), b = tiff_u16(tiff, at + 2);
+    return tiff->big_endian ? a << 16 | b : b << 16 | a;
+}
+
+/* Orientation from the payload of an APP1 segment; 0 if it says nothing. */
+static int exif_orientation(const uint8_t *bytes, size_t length) {
+    static const uint8_t magic[6] = "Exif\0";
+    if (length < sizeof magic + 8 || memcmp(bytes, magic, sizeof magic) != 0) return 0;
+    struct tiff tiff = {.bytes = bytes + sizeof magic, .length = length - sizeof magic};
+    if (memcmp(tiff.bytes, "MM\0*", 4) == 0) tiff.big_endian = true;
+    else if (memcmp(tiff.bytes, "II*\0", 4) != 0) return 0;
+    size_t at = tiff_u32(&tiff, 4);
+    if (at > tiff.length - 2) return 0;
+    size_t entries = tiff_u16(&tiff, at);
+    at += 2;
+    if (entries > (tiff.length - at) / 12) return 0;
+    for (size_t i = 0; i < entries; i++, at += 12) {
+        if (tiff_u16(&tiff, at) != TAG_ORIENTATION) continue;
+        unsigned type = tiff_u16(&tiff, at + 2), value = tiff_u16(&tiff, at + 8);
+        return type == 3 && tiff_u32(&tiff, at + 4) == 1 && value >= 1 && value <= 8 ? (int)value : 0;
+    }
+    return 0;
+}
+
+bool image_is_jpeg(const uint8_t *bytes, size_t length) {
+    return length >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff;
+}
+
+struct jpeg_markers image_jpeg_markers(const uint8_t *bytes, size_t length) {
+    struct jpeg_markers markers = {.complete = false, .orientation = 1};
+    size_t at = 2;
+    bool seen = false;
+    while (at < length) {
+        /* Entropy-coded data and padding end at the next 0xff that begins a marker. */
+        const uint8_t *ff = memchr(bytes + at, 0xff, length - at);
+        if (!ff) break;
+        at = (size_t)(ff - bytes) + 1;
+        if (at >= length) break;
+        unsigned marker = bytes[at];
+        if (marker == 0xff) continue;
+        at++;
+        if (marker == 0xd9) {
+            markers.complete = true;
+            break;
+        }
+        if (marker == 0 || marker == 1 || (marker >= 0xd0 && marker <= 0xd8)) continue;
+        if (length - at < 2) break;
+        size_t segment = (size_t)bytes[at] << 8 | bytes[at + 1];
+        if (segment < 2 || segment > length - at) break;
+        if (marker == 0xe1 && !seen) {
+            int orientation = exif_orientation(bytes + at + 2, segment - 2);
+            seen = orientation != 0;
+            if (seen) markers.orientation = orientation;
+        }
+        at += segment;
+    }
+    return markers;
+}
+
+/* ---- decoder ---------------------------------------------------------------- */
+
+struct handler {
+    struct jpeg_error_mgr base;
+    struct jpeg_progress_mgr progress;
+    jmp_buf escape;
+    char text[JMSG_LENGTH_MAX];
+};
+
+static void escape(j_common_ptr cinfo) {
+    struct handler *handler = (struct handler *)(void *)cinfo->err;
+    cinfo->err->format_message(cinfo, handler->text);
+    longjmp(handler->escape, 1);
+}
+
+/* libjpeg goes on after damage and paints the rest grey. We want to know. */
+static void on_message(j_common_ptr cinfo, int level) {
+    int code = cinfo->err->msg_code;
+    bool harmless = code == JWRN_EXTRANEOUS_DATA || code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM;
+    if (level < 0 && !harmless) escape(cinfo);
+}
+
+/* A progressive file can hold any number of scans, each as costly as a whole picture. */
+static void on_progress(j_common_ptr cinfo) {
+    struct handler *handler = (struct handler *)(void *)cinfo->err;
+    if (((j_decompress_ptr)cinfo)->input_scan_number <= MAX_SCANS) return;
+    snprintf(handler->text, sizeof handler->text, "more than %d scans", MAX_SCANS);
+    longjmp(handler->escape, 1);
+}
+
+/* The largest reduction (in eighths; those that are fast) that keeps the shorter side. */
+static unsigned reduced_eighths(unsigned w, unsigned h, int want_side) {
+    unsigned side = w < h ? w : h;
+    if (want_side > 0)
+        for (unsigned eighths = 1; eighths < 8; eighths *= 2)
+            if (((uint64_t)side * eighths + 7) / 8 >= (unsigned)want_side) return eighths;
+    return 8;
+}
+
+enum status image_jpeg_decode(struct image_u8 *image, const char *name, const uint8_t *bytes, size_t length,
+                              int channels, int want_side, bool *unsupported, struct err *err) {
+    struct jpeg_decompress_struct cinfo;
+    struct handler handler;
+    uint8_t *volatile pixels = NULL;
+    *unsupported = false;
+    if (length > ULONG_MAX) return err_set(err, STATUS_LIMIT, "%s: too large for a JPEG", name);
+    memset(&cinfo, 0, sizeof cinfo);
+    cinfo.err = jpeg_std_error(&handler.base);
+    handler.base.error_exit = escape;
+    handler.base.emit_message = on_message;
+    handler.progress.progress_monitor = on_progress;
+    if (setjmp(handler.escape)) {
+        jpeg_destroy_decompress(&cinfo);
+        free(pixels);
+        return err_set(err, STATUS_FORMAT, "%s: damaged JPEG (%s)", name, handler.text);
+    }
+    jpeg_create_decompress(&cinfo);
+    cinfo.progress = &handler.progress;
+    jpeg_mem_src(&cinfo, bytes, (unsigned long)length);
+    jpeg_read_header(&cinfo, TRUE);
+    enum status status = image_check_size(name, cinfo.image_width, cinfo.image_height, err);
+    if (status != STATUS_OK) goto done;
+    if (cinfo.jpeg_color_space != JCS_GRAYSCALE && cinfo.jpeg_color_space != JCS_YCbCr &&
+        !(cinfo.jpeg_color_space == JCS_RGB && channels == 3)) {
+        *unsupported = true;
+        status = err_set(err, STATUS_FORMAT, "%s: a JPEG colour space that libjpeg does not convert", name);
+        goto done;
+    }
+    cinfo.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    cinfo.scale_denom = 8;
+    cinfo.scale_num = reduced_eighths(cinfo.image_width, cinfo.image_height, want_side);
+    jpeg_start_decompress(&cinfo);
+    size_t stride = (size_t)cinfo.output_width * (size_t)channels;
+    pixels = malloc(stride * cinfo.output_height);
+    if (!pixels) {
+        status = err_memory(err, name);
+        goto done;
+    }
+    while (cinfo.output_scanline < cinfo.output_height) {
+        JSAMPROW row = pixels + stride * cinfo.output_scanline;
+        jpeg_read_scanlines(&cinfo, &row, 1);
+    }
+    *image = (struct image_u8){.c = channels, .h = (int)cinfo.output_height, .w = (int)cinfo.output_width,
+                               .data = pixels};
+    pixels = NULL;
+done:
+    jpeg_destroy_decompress(&cinfo);
+    free(pixels);
+    return status;
+}
