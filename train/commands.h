@@ -1,0 +1,10 @@
+/* The commands of espalier-train: each parses its own options and works on
+ * values; main() prints what went wrong and exits. */
+#ifndef ESPALIER_TRAIN_COMMANDS_H
+#define ESPALIER_TRAIN_COMMANDS_H
+
+#include "common/err.h"
+
+typedef enum status command(int argc, char **argv, struct err *err);
+
+#endif
