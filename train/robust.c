@@ -62,8 +62,10 @@ void robust_draw(const struct robust_config *config, const struct model *model, 
     for (int b = 1; b < plan->nblocks; b++) {
         if (random_below(random, plan->nblocks - b) < cuts) {
             cuts--;
+            int narrower = nlevels - 1 - level; /* levels that a cap could have */
+            if (random_uniform(random) < config->link && narrower > 0)
+                plan->link[b] = level + 1 + random_below(random, narrower);
             level = random_below(random, nlevels);
-            if (random_uniform(random) < config->link) plan->link[b] = random_below(random, nlevels);
         }
         plan->level[b] = level;
     }

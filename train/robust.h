@@ -12,7 +12,7 @@
  *
  * A random plan: a number of cuts, uniform in 0..max_cuts, at random cut
  * points; each slice at a random level; each link capped, with probability
- * `link`, at a random level.
+ * `link`, at a random level narrower than the slice before it.
  * Source of sandwich rule and in-place distillation: Yu, Huang, Universally
  * slimmable networks and improved training techniques, 2019. */
 #ifndef ESPALIER_ROBUST_H

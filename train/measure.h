@@ -1,0 +1,38 @@
+/* Accuracy of plans on labelled images, and the accuracy model that is fitted
+ * to it. */
+#ifndef ESPALIER_MEASURE_H
+#define ESPALIER_MEASURE_H
+
+#include "common/err.h"
+#include "common/model.h"
+#include "train/loader.h"
+#include "train/network.h"
+
+#include <stdint.h>
+
+/* Top-1 accuracy (0 to 1) of each plan, all on the same images: those of an
+ * evaluating loader from its beginning, at most `max_images` of them (0: all).
+ * The model's batch-norm rows are used. `label`: of the progress bar. */
+enum status measure_plans(struct network *network, const struct model *model, struct loader *images, int max_images,
+                          struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
+                          struct err *err) MUST_CHECK;
+
+/* Plans that one call owns. */
+struct measure_plans {
+    int n, capacity;
+    struct plan **plans;
+};
+void measure_plans_free(struct measure_plans *plans);
+/* Every level throughout, in order. */
+enum status measure_add_uniform(struct measure_plans *plans, const struct model *model, struct err *err) MUST_CHECK;
+/* Random plans with a level per slice, and some links capped. */
+enum status measure_add_random(struct measure_plans *plans, const struct model *model, int n, uint64_t seed,
+                               struct err *err) MUST_CHECK;
+
+/* Measures every uniform plan, every plan with one block pruned and every link
+ * capped at every level, and fits the accuracy model to them; tests it on
+ * `held_out` random plans (at least 1). Replaces model->accuracy. */
+enum status measure_model(struct network *network, struct model *model, struct loader *images, int max_images,
+                          int held_out, uint64_t seed, struct err *err) MUST_CHECK;
+
+#endif
