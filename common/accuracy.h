@@ -4,9 +4,10 @@
  *   accuracy(plan) = base - sum_b block[b][level_b]
  *                         - sum_cuts (link[b][link_b] + codec[b][codec_b])
  *
- * Fitted by least squares with non-negative, non-decreasing costs to every
- * uniform and every single-block plan; `held_out_error` is the mean absolute
- * error on random plans that the fit did not see. Accuracies are shares, 0 to 1. */
+ * with the cuts at the entrances of blocks 1, 2, ... Fitted by least squares with
+ * non-negative, non-decreasing costs to every uniform and every single-block
+ * plan; `held_out_error` is the mean absolute error on random plans that the
+ * fit did not see. Accuracies are shares, 0 to 1. */
 #ifndef ESPALIER_ACCURACY_H
 #define ESPALIER_ACCURACY_H
 
@@ -30,11 +31,17 @@ struct accuracy_sample {
 
 enum status accuracy_create(struct accuracy **accuracy, int nblocks, int nlevels, struct err *err) MUST_CHECK;
 void accuracy_destroy(struct accuracy **accuracy);
+/* The sum as it stands, not clipped to [0, 1]. */
 double accuracy_predict(const struct accuracy *accuracy, const struct plan *plan);
-/* Fits base, block and link costs to samples; fit_error is set. */
+/* Fits base, block, link and codec costs to samples; fit_error is set. What no
+ * sample uses costs as much as the next lower level or finer codec; a codec
+ * with zlib costs what it costs without. */
 enum status accuracy_fit(struct accuracy *accuracy, const struct accuracy_sample *samples, int nsamples,
                          struct err *err) MUST_CHECK;
-/* JSON text as kept in model files. The parser checks every length and number. */
+/* Mean absolute error of the predictions; *worst (may be NULL) the largest. */
+double accuracy_error(const struct accuracy *accuracy, const struct accuracy_sample *samples, int nsamples,
+                      double *worst);
+/* JSON text as kept in model files, malloc'ed; NULL if memory ran out. The parser checks every length and number. */
 char *accuracy_json(const struct accuracy *accuracy);
 enum status accuracy_parse(struct accuracy **accuracy, const char *json, int nblocks, int nlevels,
                            struct err *err) MUST_CHECK;
