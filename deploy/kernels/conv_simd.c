@@ -1,0 +1,185 @@
+/* Implicit GEMM in register tiles.
+ *
+ * A tile is R lines x S columns of outputs by N vectors of channels, all in
+ * registers: per input channel and tap it loads N vectors of weights and
+ * broadcasts R*S inputs. Sums go through a small buffer to `finish`, which
+ * scales, shifts, adds the residual and activates: one copy of that code for
+ * all tiles, at the price of a store and a load per vector of outputs.
+ *
+ * The widest tile (CONV_S columns, two vectors) is set by the number of
+ * vector registers. A line is cut into equal tiles; the last one moves left to
+ * fit and recomputes what it overlaps. Lines of at most CONV_S/2 columns are
+ * taken in pairs. */
+#include "deploy/kernels/conv.h"
+#include "deploy/kernels/vec_activation.h"
+
+#if defined(ISA_avx512)
+enum { CONV_N = 2, CONV_S = 14 };
+#define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__) \
+    M(6, __VA_ARGS__) M(7, __VA_ARGS__) M(8, __VA_ARGS__) M(9, __VA_ARGS__) M(10, __VA_ARGS__) M(11, __VA_ARGS__) \
+    M(12, __VA_ARGS__) M(13, __VA_ARGS__) M(14, __VA_ARGS__)
+#define PAIR_COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) \
+    M(5, __VA_ARGS__) M(6, __VA_ARGS__) M(7, __VA_ARGS__)
+#elif defined(ISA_neon)
+enum { CONV_N = 4, CONV_S = 5 };
+#define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__)
+#define PAIR_COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__)
+#else
+enum { CONV_N = 2, CONV_S = 6 };
+#define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__) \
+    M(6, __VA_ARGS__)
+#define PAIR_COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__)
+#endif
+
+/* Sums of one tile into sums[R][S][N][VEC_LANES]; x and w are the offsets of
+ * the tile in the chunks' input and weights. */
+typedef void tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums);
+
+/* One input channel (row L of four): N vectors of weights by R*S inputs. */
+#define TILE_ROW(L)                                                                               \
+    do {                                                                                          \
+        vec wv[4];                                                                                \
+        _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)                                       \
+            wv[n] = vec_load(w + (L) * PANEL + n / PANEL_VECS * w_panel + n % PANEL_VECS * VEC_LANES); \
+        _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)                                       \
+            _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)                                  \
+                _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)                               \
+                    acc[U > 1 ? (L) % U : 0][r][s][n] =                                           \
+                        vec_fma_lane(acc[U > 1 ? (L) % U : 0][r][s][n], wv[n], xq[r][s], L);      \
+    } while (0)
+
+/* U: separate sums for every U-th row, where a tile is too small to hide the
+ * latency of a multiply-add. */
+VEC_INLINE void tile(const int N, const int R, const int S, const int U, const ptrdiff_t column,
+                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums) {
+    vec acc[4][2][16][4];
+    const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line;
+    _Pragma("GCC unroll 4") for (int u = 0; u < U; u++)
+        _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+            _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                _Pragma("GCC unroll 4") for (int n = 0; n < N; n++) acc[u][r][s][n] = vec_zero();
+    for (int k = 0; k < a->nchunks; k++) {
+        const struct conv_chunk *chunk = &a->chunks[k];
+        const int rows = chunk->rows;
+        const float *w_tap = chunk->w + w_offset, *x_tap_line = chunk->x + x_offset;
+        for (int ky = 0; ky < a->kh; ky++, x_tap_line += a->x_tap_line) {
+            const float *x_tap = x_tap_line;
+            for (int kx = 0; kx < a->kw; kx++, x_tap += a->x_tap, w_tap += chunk->w_tap) {
+                const float *x = x_tap, *w = w_tap;
+                int i = 0;
+                for (; i + 4 <= rows; i += 4, x += 4, w += 4 * PANEL) {
+                    vec_quad xq[2][16];
+                    _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+                        _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                            xq[r][s] = vec_quad_load(x + r * x_line + s * column);
+                    TILE_ROW(0);
+                    TILE_ROW(1);
+                    TILE_ROW(2);
+                    TILE_ROW(3);
+                }
+                for (; i < rows; i++, x++, w += PANEL) {
+                    vec wv[4];
+                    _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
+                        wv[n] = vec_load(w + n / PANEL_VECS * w_panel + n % PANEL_VECS * VEC_LANES);
+                    _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+                        _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                            _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
+                                acc[0][r][s][n] = vec_fma(wv[n], vec_set1(x[r * x_line + s * column]), acc[0][r][s][n]);
+                }
+            }
+        }
+    }
+    _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+        _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+            _Pragma("GCC unroll 4") for (int n = 0; n < N; n++) {
+                vec sum = acc[0][r][s][n];
+                if (U == 4) sum = vec_add(vec_add(sum, acc[1][r][s][n]), vec_add(acc[2][r][s][n], acc[3][r][s][n]));
+                vec_store(sums + ((r * S + s) * N + n) * VEC_LANES, sum);
+            }
+}
+
+/* Columns PANEL or 2*PANEL floats apart (stride 1 and 2) are worth tiles of
+ * their own, with constant addresses; `any` takes the distance from args. */
+#define DEFINE_TILE(S, N, R, NAME, COLUMN)                                                              \
+    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums) { \
+        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums);                             \
+    }
+#define TILE_ENTRY(S, N, R, NAME) [S] = tile_##N##_##R##_##S##_##NAME,
+#define DEFINE_TILES(N)                                \
+    COLUMNS(DEFINE_TILE, N, 1, one, PANEL)             \
+    PAIR_COLUMNS(DEFINE_TILE, N, 2, one, PANEL)        \
+    COLUMNS(DEFINE_TILE, N, 1, two, 2 * PANEL)         \
+    PAIR_COLUMNS(DEFINE_TILE, N, 2, two, 2 * PANEL)    \
+    COLUMNS(DEFINE_TILE, N, 1, any, a->x_column)       \
+    PAIR_COLUMNS(DEFINE_TILE, N, 2, any, a->x_column)
+#define TILE_ROWS(N)                                                                       \
+    {                                                                                      \
+        {{COLUMNS(TILE_ENTRY, N, 1, one)}, {PAIR_COLUMNS(TILE_ENTRY, N, 2, one)}},         \
+        {{COLUMNS(TILE_ENTRY, N, 1, two)}, {PAIR_COLUMNS(TILE_ENTRY, N, 2, two)}},         \
+        {{COLUMNS(TILE_ENTRY, N, 1, any)}, {PAIR_COLUMNS(TILE_ENTRY, N, 2, any)}},         \
+    }
+
+DEFINE_TILES(1)
+DEFINE_TILES(2)
+#if defined(ISA_neon)
+DEFINE_TILES(4)
+#endif
+
+/* [log2 N][distance of columns][R - 1][S] */
+static tile_fn *const tiles[][3][2][CONV_S + 1] = {
+    TILE_ROWS(1),
+    TILE_ROWS(2),
+#if defined(ISA_neon)
+    TILE_ROWS(4),
+#endif
+};
+
+/* Ends R lines x S columns, from (line, column) on, of the n vectors of
+ * channels from `first` on. */
+static void finish(const struct conv_args *a, const struct vec_activation *activation, const float *sums, int first,
+                   int last, int n, int line, int column, int R, int S) {
+    for (int v = 0; v < n; v++) {
+        const int c = first + v * VEC_LANES;
+        const vec scale = vec_load(a->scale + c), shift = vec_load(a->shift + c);
+        const int add = a->residual ? a->residual_channels - c : 0;
+        for (int r = 0; r < R; r++) {
+            float *y = a->y + c / PANEL * a->y_panel + c % PANEL + (line + r) * a->y_line + column * PANEL;
+            const float *sum = sums + (r * S * n + v) * VEC_LANES;
+            const float *residual =
+                add > 0 ? a->residual + c / PANEL * a->residual_panel + c % PANEL + (line + r) * a->residual_line +
+                              column * PANEL
+                        : NULL;
+            for (int s = 0; s < S; s++, sum += n * VEC_LANES, y += PANEL) {
+                vec value = vec_fma(vec_load(sum), scale, shift);
+                if (add >= VEC_LANES) value = vec_add(value, vec_load(residual + s * PANEL));
+                else if (add > 0) value = vec_add(value, vec_load_n(residual + s * PANEL, add));
+                vec_activation_store(activation, y, value, last - c);
+            }
+        }
+    }
+}
+
+void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int bottom) {
+    const struct vec_activation activation = vec_activation(a->activation);
+    const int distance = a->x_column == PANEL ? 0 : a->x_column == 2 * PANEL ? 1 : 2;
+    const int pieces = (a->width + CONV_S - 1) / CONV_S, S = (a->width + pieces - 1) / pieces;
+    float sums[2 * CONV_S * CONV_N * VEC_LANES] __attribute__((aligned(64)));
+    for (int c = first; c < last;) {
+        const int left = (last - c + VEC_LANES - 1) / VEC_LANES;
+        int log_n = CONV_N > 2 && left >= 4 && c % PANEL == 0 ? 2 : left >= 2 ? 1 : 0;
+        if (c % PANEL + (VEC_LANES << log_n) > PANEL && (int)VEC_LANES < (int)PANEL) log_n = 0;
+        const int n = 1 << log_n;
+        const ptrdiff_t w = c / PANEL * a->w_panel + c % PANEL;
+        for (int i = top; i < bottom;) {
+            const int R = 2 * S <= CONV_S && bottom - i >= 2 ? 2 : 1;
+            tile_fn *const run = tiles[log_n][distance][R - 1][S];
+            for (int piece = 0; piece < pieces; piece++) {
+                const int j = piece * S + S <= a->width ? piece * S : a->width - S;
+                run(a, i * a->x_line + j * a->x_column, w, sums);
+                finish(a, &activation, sums, c, last, n, i, j, R, S);
+            }
+            i += R;
+        }
+        c += n * VEC_LANES;
+    }
+}

@@ -1,0 +1,41 @@
+/* Activations on vectors, for the ends of kernels. Included by *_simd.c only. */
+#ifndef ESPALIER_KERNELS_VEC_ACTIVATION_H
+#define ESPALIER_KERNELS_VEC_ACTIVATION_H
+
+#include "common/activation.h"
+#include "deploy/kernels/vec.h"
+
+/* What most activations are: min(top, max(bottom, x, slope * x)). */
+struct vec_activation {
+    enum activation activation;
+    int simple; /* that form does it; otherwise value by value */
+    float slope, bottom, top;
+};
+
+static inline struct vec_activation vec_activation(enum activation activation) {
+    const float unbounded = __builtin_inff();
+    struct vec_activation a = {activation, 1, 1, -unbounded, unbounded};
+    switch (activation) {
+    case ACTIVATION_LINEAR: break;
+    case ACTIVATION_RELU: a.bottom = 0; break;
+    case ACTIVATION_RELU6: a.bottom = 0, a.top = 6; break;
+    case ACTIVATION_LEAKY: a.slope = 0.1f; break;
+    case ACTIVATION_RELIE: a.slope = 0.01f; break;
+    default: a.simple = 0;
+    }
+    return a;
+}
+
+/* Stores the activation of v's first n lanes at p; the other lanes of p get
+ * unspecified values. */
+VEC_INLINE void vec_activation_store(const struct vec_activation *a, float *p, vec v, int n) {
+    if (a->simple) {
+        v = vec_max(vec_set1(a->bottom), vec_max(vec_mul(vec_set1(a->slope), v), v));
+        vec_store(p, vec_min(vec_set1(a->top), v));
+        return;
+    }
+    vec_store(p, v);
+    for (int i = 0; i < n && i < VEC_LANES; i++) p[i] = activation_apply(a->activation, p[i]);
+}
+
+#endif
