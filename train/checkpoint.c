@@ -1,0 +1,124 @@
+#include "train/checkpoint.h"
+
+#include "common/json.h"
+#include "common/safetensors.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char format[] = "espalier-checkpoint";
+
+struct tensor_name {
+    char text[64];
+};
+
+static void velocity_name(const struct network_param *param, struct tensor_name *name) {
+    snprintf(name->text, sizeof name->text, "velocity.%s", param->name);
+}
+
+enum status checkpoint_save(const char *path, const struct network_view *view, const struct sgd *sgd,
+                            const struct checkpoint *checkpoint, struct err *err) {
+    int n = view->nparams;
+    char step[16];
+    char *preproc = image_preproc_json(&checkpoint->preproc);
+    struct safetensors_tensor *tensors = calloc((size_t)n * 2 + 1, sizeof *tensors);
+    struct tensor_name *names = calloc((size_t)n + 1, sizeof *names);
+    enum status status = STATUS_MEMORY;
+    if (!preproc || !tensors || !names) {
+        err_memory(err, "checkpoint");
+        goto done;
+    }
+    for (int i = 0; i < n; i++) {
+        const struct network_param *p = &view->params[i];
+        struct safetensors_tensor *value = &tensors[i], *velocity = &tensors[n + i];
+        *value = (struct safetensors_tensor){ .name = p->name, .dtype = "F32", .ndims = p->ndims,
+                                              .data = view->values + p->offset, .size = p->size * sizeof(float) };
+        memcpy(value->shape, p->shape, (size_t)p->ndims * sizeof *p->shape);
+        velocity_name(p, &names[i]);
+        *velocity = *value;
+        velocity->name = names[i].text;
+        velocity->data = sgd->velocity + p->offset;
+    }
+    snprintf(step, sizeof step, "%d", checkpoint->step);
+    const struct safetensors_pair metadata[] = {
+        { "format", format }, { "step", step }, { "preproc", preproc }, { "settings", checkpoint->settings },
+    };
+    status = safetensors_write(path, tensors, n * 2, metadata, sizeof metadata / sizeof *metadata, err);
+done:
+    free(preproc);
+    free(tensors);
+    free(names);
+    return status;
+}
+
+/* The first setting that is not the same in both. */
+static enum status compare_settings(const char *path, const char *saved, const char *given, struct err *err) {
+    cJSON *a = NULL, *b = NULL;
+    enum status status = json_parse(&a, path, saved, err);
+    if (!status) status = json_parse(&b, "settings", given, err);
+    for (const cJSON *item = status ? NULL : b->child; item; item = item->next) {
+        const cJSON *other = cJSON_GetObjectItemCaseSensitive(a, item->string);
+        if (other && cJSON_Compare(item, other, true)) continue;
+        char *was = other ? cJSON_PrintUnformatted(other) : NULL, *is = cJSON_PrintUnformatted(item);
+        status = err_set(err, STATUS_USAGE, "%s was begun with %s %.120s, not %.120s", path, item->string,
+                         was ? was : "unset", is ? is : "?");
+        err_hint(err, "resume with the options it was begun with, or begin anew without --resume");
+        free(was);
+        free(is);
+        break;
+    }
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    return status;
+}
+
+static enum status read_step(const char *path, const char *text, int *step, struct err *err) {
+    char *end;
+    long value = text ? strtol(text, &end, 10) : -1;
+    if (value < 0 || value > INT_MAX || *end)
+        return err_set(err, STATUS_FORMAT, "%s: its number of steps is not a number", path);
+    *step = (int)value;
+    return STATUS_OK;
+}
+
+static enum status load(const struct safetensors *file, const char *path, const struct network_view *view,
+                        struct sgd *sgd, struct checkpoint *checkpoint, struct err *err) {
+    const char *kind = safetensors_metadata(file, "format"), *settings = safetensors_metadata(file, "settings"),
+               *preproc = safetensors_metadata(file, "preproc");
+    if (!kind || strcmp(kind, format) != 0 || !settings || !preproc)
+        return err_set(err, STATUS_FORMAT, "%s is not a checkpoint of a training run", path);
+    struct image_preproc read_preproc;
+    int step = 0;
+    enum status status = compare_settings(path, settings, checkpoint->settings, err);
+    if (!status) status = read_step(path, safetensors_metadata(file, "step"), &step, err);
+    if (!status) status = image_preproc_parse(&read_preproc, preproc, err);
+    /* First check all, then copy: on failure nothing has changed. */
+    for (int copy = 0; !status && copy < 2; copy++)
+        for (int i = 0; !status && i < view->nparams; i++) {
+            const struct network_param *p = &view->params[i];
+            struct tensor_name name;
+            const float *value, *velocity;
+            velocity_name(p, &name);
+            status = safetensors_f32(file, p->name, p->ndims, p->shape, &value, err);
+            if (!status) status = safetensors_f32(file, name.text, p->ndims, p->shape, &velocity, err);
+            if (status || !copy) continue;
+            memcpy(view->values + p->offset, value, p->size * sizeof *value);
+            memcpy(sgd->velocity + p->offset, velocity, p->size * sizeof *velocity);
+        }
+    if (status) return status;
+    checkpoint->step = step;
+    checkpoint->preproc = read_preproc;
+    return STATUS_OK;
+}
+
+enum status checkpoint_load(const char *path, const struct network_view *view, struct sgd *sgd,
+                            struct checkpoint *checkpoint, struct err *err) {
+    struct safetensors *file;
+    enum status status = safetensors_open(&file, path, err);
+    if (status) return status;
+    status = load(file, path, view, sgd, checkpoint, err);
+    safetensors_close(&file);
+    return status;
+}

@@ -1,0 +1,29 @@
+/* Checkpoints: what a training run needs to go on as if it had not stopped.
+ *
+ * A safetensors file, replaced atomically: every parameter under its name, the
+ * optimizer's velocity under "velocity.<name>", and as metadata the steps done,
+ * the preprocessing, and the settings of the run (JSON), which must be the same
+ * when it is resumed. Random numbers need no state: every draw follows from
+ * seed and step (random.h). */
+#ifndef ESPALIER_CHECKPOINT_H
+#define ESPALIER_CHECKPOINT_H
+
+#include "common/err.h"
+#include "common/image.h"
+#include "train/network.h"
+#include "train/sgd.h"
+
+struct checkpoint {
+    int step; /* steps done */
+    struct image_preproc preproc;
+    const char *settings; /* JSON object; borrowed */
+};
+
+enum status checkpoint_save(const char *path, const struct network_view *view, const struct sgd *sgd,
+                            const struct checkpoint *checkpoint, struct err *err) MUST_CHECK;
+/* Fills the values of `view`, the velocity, and step and preproc. Settings that
+ * differ from checkpoint->settings are STATUS_USAGE, naming the first. */
+enum status checkpoint_load(const char *path, const struct network_view *view, struct sgd *sgd,
+                            struct checkpoint *checkpoint, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,176 @@
+#include "train/step.h"
+
+#include "common/random.h"
+#include "train/loss.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Nats: beyond it a run is taken to have diverged. Chance is log(classes). */
+static const double LOSS_LIMIT = 1e4;
+
+static float temperature_of(const struct net *net) {
+    for (int i = 0; i < net->nlayers; i++)
+        if (net->layers[i].kind == NET_SOFTMAX && net->layers[i].temperature > 0) return net->layers[i].temperature;
+    return 1;
+}
+
+enum status step_create(struct step **out, const struct step_config *config, struct network *network,
+                        const struct model *model, struct err *err) {
+    struct step *step = calloc(1, sizeof *step);
+    if (!step) return err_memory(err, "training step");
+    step->config = *config;
+    step->network = network;
+    step->model = model;
+    step->temperature = temperature_of(model->net);
+    size_t logits = (size_t)(config->batch / config->subdivisions) * (size_t)model->net->classes;
+    step->logits = malloc(logits * sizeof(float));
+    step->dlogits = malloc(logits * sizeof(float));
+    step->target = malloc(logits * sizeof(float));
+    enum status status = STATUS_OK;
+    if (!step->logits || !step->dlogits || !step->target) status = err_memory(err, "training step");
+    if (!status) status = sgd_create(&step->sgd, network_view(network).size, err);
+    if (!status) status = reach_create(&step->reach, model, err);
+    for (int i = 0; !status && i < ROBUST_MAX_PASSES; i++)
+        status = plan_create(&step->plans[i], model->blocks->nblocks, 0, err);
+    if (status) {
+        step_destroy(&step);
+        return status;
+    }
+    *out = step;
+    return STATUS_OK;
+}
+
+void step_destroy(struct step **step) {
+    struct step *s = *step;
+    if (!s) return;
+    sgd_destroy(&s->sgd);
+    reach_destroy(&s->reach);
+    for (int i = 0; i < ROBUST_MAX_PASSES; i++) plan_destroy(&s->plans[i]);
+    free(s->logits);
+    free(s->dlogits);
+    free(s->target);
+    free(s);
+    *step = NULL;
+}
+
+static void scale(float *values, size_t n, float factor) {
+    if (factor == 1) return;
+    for (size_t i = 0; i < n; i++) values[i] *= factor;
+}
+
+static bool all_finite(const float *values, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(values[i])) return false;
+    return true;
+}
+
+/* Names the first layer that holds or puts out something that is not a finite number. */
+static enum status diverged(const struct step *step, int index, struct err *err) {
+    const struct network_view view = network_view(step->network);
+    const struct net *net = step->model->net;
+    char where[80] = "the loss";
+    bool found = false;
+    for (int i = 0; !found && i < view.nparams; i++) {
+        if (all_finite(view.values + view.params[i].offset, view.params[i].size)) continue;
+        snprintf(where, sizeof where, "%s", view.params[i].name);
+        found = true;
+    }
+    for (int i = 0; !found && i < net->nlayers; i++) {
+        int channels;
+        struct net_shape shape = net_shape_of(net, i);
+        size_t room = net_shape_size(shape) * (size_t)(step->config.batch / step->config.subdivisions);
+        float *out = malloc(room * sizeof *out);
+        if (out && network_activation(step->network, i, out, &channels, NULL) == STATUS_OK &&
+            !all_finite(out, room / (size_t)shape.c * (size_t)channels)) {
+            snprintf(where, sizeof where, "the output of layer %d (%s)", i, net_kind_name(net->layers[i].kind));
+            found = true;
+        }
+        free(out);
+    }
+    err_set(err, STATUS_FORMAT, "training diverged in step %d, seen first in %s", index + 1, where);
+    err_hint(err, "lower learning_rate (or raise burn_in) in [net]; the last checkpoint is kept");
+    return STATUS_FORMAT;
+}
+
+/* What a pruned pass learns from: soft labels, mixed with the true ones. */
+static void mix_targets(const struct step *step, const int *labels, int n) {
+    int classes = step->model->net->classes;
+    float soft = (float)step->config.robust.distill, smoothing = step->config.label_smoothing;
+    if (soft >= 1) return;
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < classes; c++) {
+            float hard = smoothing / (float)classes + (c == labels[i] ? 1 - smoothing : 0);
+            float *target = &step->target[i * classes + c];
+            *target = soft * *target + (1 - soft) * hard;
+        }
+}
+
+/* Forward of pass `p` over one part of the step's images, and d(loss)/d(logits). */
+static enum status forward(struct step *step, const struct loader_batch *part, int p, bool teacher, uint64_t seed,
+                           double *loss, int *correct, struct err *err) {
+    const struct step_config *config = &step->config;
+    int classes = step->model->net->classes;
+    size_t count = (size_t)part->n * (size_t)classes;
+    enum status status = network_forward(step->network, step->plans[p], NETWORK_TRAIN, part->input, part->n, seed,
+                                         step->logits, err);
+    if (status) return status;
+    scale(step->logits, count, 1 / step->temperature);
+    float weight = (p == 0 ? 1 : (float)config->robust.weight) / (float)config->subdivisions;
+    if (teacher && p > 0) {
+        *loss = loss_targets(step->logits, step->target, part->n, classes, weight, step->dlogits);
+    } else {
+        *loss = loss_labels(step->logits, part->labels, part->n, classes, config->label_smoothing, weight,
+                            step->dlogits, correct);
+        loss_softmax(step->logits, part->n, classes, step->target);
+        mix_targets(step, part->labels, part->n);
+    }
+    scale(step->dlogits, count, 1 / step->temperature);
+    return STATUS_OK;
+}
+
+/* All passes over one part. */
+static enum status run_part(struct step *step, const struct loader_batch *part, int index, int number, bool teacher,
+                            struct step_result *result, struct err *err) {
+    for (int p = 0; p < result->passes; p++) {
+        uint64_t id = (uint64_t)number * ROBUST_MAX_PASSES + (uint64_t)p;
+        struct random random = random_stream(step->config.seed, (uint64_t)index, 0x64726f70 + (id << 32));
+        double loss;
+        int correct = 0;
+        enum status status = forward(step, part, p, teacher, random_next(&random), &loss, &correct, err);
+        if (!status && !(fabs(loss) <= LOSS_LIMIT)) status = diverged(step, index, err);
+        if (!status) status = network_backward(step->network, step->dlogits, err);
+        if (status) return status;
+        if (p > 0) continue;
+        result->loss += loss / step->config.subdivisions;
+        result->correct += correct;
+        result->images += part->n;
+    }
+    return STATUS_OK;
+}
+
+enum status step_run(struct step *step, struct loader *images, int index, float rate, struct step_result *result,
+                     struct err *err) {
+    struct network_view view = network_view(step->network);
+    struct sgd_config sgd = step->config.sgd;
+    *result = (struct step_result){ 0 };
+    bool teacher = robust_passes(&step->config.robust, step->model, step->config.seed, index, step->plans,
+                                 &result->passes);
+    reach_clear(step->reach);
+    for (int p = 0; p < result->passes; p++) reach_add(step->reach, step->plans[p]);
+    for (int s = 0; s < step->config.subdivisions; s++) {
+        struct loader_batch part;
+        enum status status = loader_next(images, &part, err);
+        if (!status) status = run_part(step, &part, index, s, teacher, result, err);
+        if (status) {
+            memset(view.grads, 0, view.size * sizeof *view.grads);
+            return status;
+        }
+    }
+    sgd.rate = rate;
+    sgd_step(step->sgd, &sgd, &view, step->reach);
+    return STATUS_OK;
+}

@@ -1,0 +1,53 @@
+/* One training step: draw the plans, run each forward and backward over the
+ * same images, update what was reached.
+ *
+ * With subdivisions the step's images are worked off in that many parts, as in
+ * Darknet: batch norm sees a part, the update all of them. */
+#ifndef ESPALIER_STEP_H
+#define ESPALIER_STEP_H
+
+#include "common/err.h"
+#include "common/model.h"
+#include "train/loader.h"
+#include "train/network.h"
+#include "train/reach.h"
+#include "train/robust.h"
+#include "train/sgd.h"
+
+#include <stdint.h>
+
+struct step_config {
+    struct robust_config robust;
+    struct sgd_config sgd; /* its rate is set per step */
+    float label_smoothing;
+    int batch, subdivisions; /* images of a step; parts, a divisor of batch */
+    uint64_t seed;
+};
+
+struct step {
+    struct step_config config;
+    struct network *network; /* borrowed, as is the model */
+    const struct model *model;
+    struct sgd *sgd;
+    struct reach *reach;
+    struct plan *plans[ROBUST_MAX_PASSES];
+    float *logits, *dlogits, *target; /* [batch / subdivisions, classes] */
+    float temperature;                /* of the network's softmax */
+};
+
+/* Of the first pass of a step: full width, unless the step had none. */
+struct step_result {
+    double loss; /* mean over the images, against the labels */
+    int correct, images;
+    int passes;
+};
+
+enum status step_create(struct step **step, const struct step_config *config, struct network *network,
+                        const struct model *model, struct err *err) MUST_CHECK;
+void step_destroy(struct step **step);
+/* Step `index` from 0. A loss that is not finite, or absurd, is STATUS_FORMAT,
+ * naming step and layer, and leaves the parameters as they were. */
+enum status step_run(struct step *step, struct loader *images, int index, float rate, struct step_result *result,
+                     struct err *err) MUST_CHECK;
+
+#endif
