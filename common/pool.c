@@ -1,6 +1,8 @@
 /* One shared counter hands out tasks; workers sleep on a condition variable
  * between loops, after spinning briefly, because the engine runs many short
- * loops back to back. */
+ * loops back to back. A loop ends when its tasks are done, and waits only for
+ * workers that have joined it: one whose core is taken by something else and
+ * that comes late finds the loop closed. */
 #include "common/pool.h"
 
 #include <pthread.h>
@@ -22,9 +24,9 @@ struct pool {
     struct worker *workers; /* [threads - 1] */
     pthread_mutex_t lock;
     pthread_cond_t start;
-    bool stop;
+    bool stop, open;        /* open: workers may join the loop; both under the lock */
     atomic_uint generation; /* of the loop being run */
-    atomic_int next, running;
+    atomic_int next, joined;
     int tasks;
     pool_task *task;
     void *context;
@@ -52,14 +54,15 @@ static void *work(void *argument) {
         for (int spin = 0; spin < SPINS && atomic_load_explicit(&pool->generation, memory_order_acquire) == seen; spin++)
             relax();
         pthread_mutex_lock(&pool->lock);
-        while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen && !pool->stop)
+        while (!pool->stop && (!pool->open || atomic_load_explicit(&pool->generation, memory_order_relaxed) == seen))
             pthread_cond_wait(&pool->start, &pool->lock);
         bool stop = pool->stop;
-        seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
+        seen = atomic_load_explicit(&pool->generation, memory_order_relaxed);
+        if (!stop) atomic_fetch_add_explicit(&pool->joined, 1, memory_order_relaxed);
         pthread_mutex_unlock(&pool->lock);
         if (stop) return NULL;
         run_tasks(pool, worker->index);
-        atomic_fetch_sub_explicit(&pool->running, 1, memory_order_release);
+        atomic_fetch_sub_explicit(&pool->joined, 1, memory_order_release);
     }
 }
 
@@ -115,14 +118,15 @@ void pool_run(struct pool *pool, int tasks, pool_task *task, void *context) {
     pool->task = task;
     pool->context = context;
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->running, pool->threads - 1, memory_order_relaxed);
+    pool->open = true;
     atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
     pthread_cond_broadcast(&pool->start);
     pthread_mutex_unlock(&pool->lock);
     run_tasks(pool, 0);
-    /* A worker whose core is taken by something else must get the chance to
-     * finish: give the core away when spinning does not help. */
-    for (int spin = 0; atomic_load_explicit(&pool->running, memory_order_acquire) > 0; spin++) {
+    pthread_mutex_lock(&pool->lock);
+    pool->open = false;
+    pthread_mutex_unlock(&pool->lock);
+    for (int spin = 0; atomic_load_explicit(&pool->joined, memory_order_acquire) > 0; spin++) {
         if (spin < SPINS) relax();
         else sched_yield();
     }
