@@ -62,23 +62,21 @@ static enum status turn_upright(struct image_u8 *image, int orientation, const c
 enum status image_decode_u8(struct image_u8 *out, const char *name, const uint8_t *bytes, size_t length, int channels,
                             enum image_decode how, int want_side, struct err *err) {
     struct image_u8 image = {0};
-    struct jpeg_markers markers = {.complete = true, .orientation = 1};
+    enum status status;
     if (channels != 1 && channels != 3)
         return err_set(err, STATUS_USAGE, "%s: an image is decoded to 1 or 3 channels, not %d", name, channels);
     if (length == 0) return err_set(err, STATUS_FORMAT, "%s: the file is empty", name);
-    bool jpeg = image_is_jpeg(bytes, length), by_stb = !jpeg || how == IMAGE_EXACT;
-    if (jpeg) markers = image_jpeg_markers(bytes, length);
-    enum status status = STATUS_OK;
-    if (!by_stb) {
-        status = image_jpeg_decode(&image, name, bytes, length, channels, want_side, &by_stb, err);
-        if (status != STATUS_OK && !by_stb) return status;
-    }
-    if (by_stb) {
+    if (image_is_jpeg(bytes, length)) {
+        struct jpeg_markers markers = image_jpeg_markers(bytes, length);
+        bool by_stb = how == IMAGE_EXACT;
+        if (markers.w > 0 && (status = image_check_size(name, markers.w, markers.h, err)) != STATUS_OK) return status;
+        if (markers.damage) return err_set(err, STATUS_FORMAT, "%s: damaged JPEG (%s)", name, markers.damage);
+        if (!by_stb) status = image_jpeg_decode(&image, name, bytes, length, channels, want_side, &by_stb, err);
+        if (by_stb) status = image_stb_decode(&image, name, bytes, length, channels, err);
+        if (status == STATUS_OK && how == IMAGE_FAST) status = turn_upright(&image, markers.orientation, name, err);
+    } else {
         status = image_stb_decode(&image, name, bytes, length, channels, err);
-        if (status != STATUS_OK) return status;
     }
-    if (!markers.complete) status = err_set(err, STATUS_FORMAT, "%s: damaged JPEG (the end is missing)", name);
-    else if (how == IMAGE_FAST) status = turn_upright(&image, markers.orientation, name, err);
     if (status != STATUS_OK) {
         image_u8_free(&image);
         return status;

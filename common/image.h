@@ -46,7 +46,7 @@ void image_free(struct image *image);
 void image_u8_free(struct image_u8 *image);
 enum status image_create(struct image *image, int c, int h, int w, struct err *err) MUST_CHECK;
 
-/* Decodes `bytes`: JPEG, PNG, BMP, GIF (first frame), TGA, PNM; `name` is for
+/* Decodes `bytes`: JPEG, PNG, BMP, TGA, PNM; `name` is for
  * errors. `channels` 1 or 3. `want_side` (IMAGE_FAST): the shorter side that
  * will be needed; a JPEG may come back reduced, but not below it. 0: full size.
  * Truncated or damaged data is STATUS_FORMAT, too many pixels STATUS_LIMIT. */

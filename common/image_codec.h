@@ -18,8 +18,9 @@ enum status image_stb_decode(struct image_u8 *image, const char *name, const uin
 
 /* What the markers of a JPEG say. */
 struct jpeg_markers {
-    bool complete;   /* reaches the end-of-image marker */
+    int w, h;        /* of the first frame header; 0 if there is none */
     int orientation; /* EXIF's, 1 to 8; 1 if there is none that is valid */
+    const char *damage; /* NULL, or what is wrong: stb must not see such a file */
 };
 bool image_is_jpeg(const uint8_t *bytes, size_t length);
 struct jpeg_markers image_jpeg_markers(const uint8_t *bytes, size_t length);

@@ -59,10 +59,28 @@ bool image_is_jpeg(const uint8_t *bytes, size_t length) {
     return length >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff;
 }
 
+/* Whether the tables of a DHT segment's payload are whole and have at most 256
+ * codes each: stb_image 2.27 relies on it without looking. */
+static bool huffman_tables_sound(const uint8_t *bytes, size_t length) {
+    while (length > 0) {
+        size_t codes = 0;
+        if (length < 17) return false;
+        for (int i = 1; i <= 16; i++) codes += bytes[i];
+        if (codes > 256 || codes > length - 17) return false;
+        bytes += 17 + codes;
+        length -= 17 + codes;
+    }
+    return true;
+}
+
+static bool is_frame_header(unsigned marker) {
+    return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
+}
+
 struct jpeg_markers image_jpeg_markers(const uint8_t *bytes, size_t length) {
-    struct jpeg_markers markers = {.complete = false, .orientation = 1};
+    struct jpeg_markers markers = {.orientation = 1, .damage = "the end is missing"};
     size_t at = 2;
-    bool seen = false;
+    bool oriented = false;
     while (at < length) {
         /* Entropy-coded data and padding end at the next 0xff that begins a marker. */
         const uint8_t *ff = memchr(bytes + at, 0xff, length - at);
@@ -73,17 +91,24 @@ struct jpeg_markers image_jpeg_markers(const uint8_t *bytes, size_t length) {
         if (marker == 0xff) continue;
         at++;
         if (marker == 0xd9) {
-            markers.complete = true;
+            markers.damage = markers.w == 0 ? "it has no frame" : NULL;
             break;
         }
         if (marker == 0 || marker == 1 || (marker >= 0xd0 && marker <= 0xd8)) continue;
         if (length - at < 2) break;
         size_t segment = (size_t)bytes[at] << 8 | bytes[at + 1];
         if (segment < 2 || segment > length - at) break;
-        if (marker == 0xe1 && !seen) {
-            int orientation = exif_orientation(bytes + at + 2, segment - 2);
-            seen = orientation != 0;
-            if (seen) markers.orientation = orientation;
+        const uint8_t *payload = bytes + at + 2;
+        if (marker == 0xe1 && !oriented) {
+            int orientation = exif_orientation(payload, segment - 2);
+            oriented = orientation != 0;
+            if (oriented) markers.orientation = orientation;
+        } else if (marker == 0xc4 && !huffman_tables_sound(payload, segment - 2)) {
+            markers.damage = "bad Huffman table";
+            break;
+        } else if (is_frame_header(marker) && markers.w == 0 && segment >= 7) {
+            markers.h = payload[1] << 8 | payload[2];
+            markers.w = payload[3] << 8 | payload[4];
         }
         at += segment;
     }

@@ -21,6 +21,7 @@ static void *bounded_realloc(void *pointer, size_t size) {
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
 #define STBI_NO_STDIO
+#define STBI_NO_GIF
 #define STBI_NO_HDR
 #define STBI_NO_LINEAR
 #define STBI_NO_PIC
@@ -37,12 +38,15 @@ enum status image_stb_decode(struct image_u8 *image, const char *name, const uin
     largest_allocation = 1 << 20;
     if (!stbi_info_from_memory(bytes, (int)length, &w, &h, &c)) {
         enum status status = err_set(err, STATUS_FORMAT, "%s: not an image that can be read", name);
-        err_hint(err, "JPEG, PNG, BMP, GIF, TGA and PNM files are images");
+        err_hint(err, "JPEG, PNG, BMP, TGA and PNM files are images");
         return status;
     }
     enum status status = image_check_size(name, w, h, err);
     if (status != STATUS_OK) return status;
     /* The largest that a decoder asks for at once: 16-bit RGBA, doubled while it grows, on whole JPEG blocks. */
+    /* stb_image 2.27 reads beyond its buffer while it converts these. */
+    if (bytes[0] == 'P' && stbi_is_16_bit_from_memory(bytes, (int)length))
+        return err_set(err, STATUS_FORMAT, "%s: a PNM file with 16 bits per value; only 8 are read", name);
     largest_allocation += 16 * ((uint64_t)w + 64) * ((uint64_t)h + 64);
     uint8_t *data = stbi_load_from_memory(bytes, (int)length, &w, &h, &c, channels);
     if (!data) return err_set(err, STATUS_FORMAT, "%s: damaged image (%s)", name, stbi_failure_reason());
