@@ -11,8 +11,8 @@
  * list), preproc, levels (JSON: {"ratio":[...],"keep":[[units per group]...]}),
  * bn_rows (JSON list of [own level, incoming level, row]), bn_eps, bn_form
  * ("torch": sqrt(var + eps); "darknet": sqrt(var) + eps), accuracy, training
- * (JSON: how it was trained), darknet ("major minor revision seen"), and in a
- * slice file slice (JSON: {"first_layer", "first_block", "incoming":
+ * (JSON: how it was trained), darknet ("major minor revision seen"), crc32 (of
+ * all the rest; checked when it is there), and in a slice file slice (JSON: {"first_layer", "first_block", "incoming":
  * [[channels, unit]...], "outgoing": bool, "parent": content hash}). */
 #ifndef ESPALIER_MODEL_H
 #define ESPALIER_MODEL_H
@@ -74,9 +74,11 @@ struct model {
 };
 
 /* From a cfg (taken over on success): graph, groups, levels, zeroed weights
- * (gamma and var 1) with room for `nrows` batch-norm rows. With nrows 1 the
- * row map holds (0,0) only; with nlevels^2, all pairs, row = own*nlevels+incoming.
- * Preprocessing: the net's size, letterbox, exact, mean 0, std 1. */
+ * (gamma and var 1) with room for `nrows` batch-norm rows; gamma and beta have
+ * one. With nlevels^2 rows (or 0, which means that) the row map holds all
+ * pairs, row = own*nlevels+incoming; otherwise (0,0) only. Batch norm is of the
+ * torch form, eps 1e-5. Preprocessing: the net's size, letterbox, exact, mean
+ * 0, std 1. */
 enum status model_create(struct model **model, struct cfg *cfg, int nrows, struct err *err) MUST_CHECK;
 /* As model_create for a network that begins or ends at a cut (`ends` is copied). */
 enum status model_create_slice(struct model **model, struct cfg *cfg, int nrows,

@@ -354,9 +354,7 @@ enum status safetensors_f32(const struct safetensors *file, const char *name, in
 
 /* ---- writing ---- */
 
-/* A cJSON string of `text`, in which bytes that are not UTF-8 (Latin-1
- * comments in an old cfg) become U+FFFD: JSON, and Python, take nothing else. */
-static cJSON *utf8_string(const char *text) {
+char *safetensors_utf8(const char *text) {
     size_t n = strlen(text);
     const uint8_t *p = (const uint8_t *)text, *end = p + n;
     char *clean = malloc(3 * n + 1), *out = clean;
@@ -368,9 +366,14 @@ static cJSON *utf8_string(const char *text) {
         p += step ? step : 1;
     }
     *out = '\0';
-    cJSON *string = cJSON_CreateString(clean);
+    return clean;
+}
+
+static bool add_metadata(cJSON *object, const struct safetensors_pair *pair) {
+    char *clean = safetensors_utf8(pair->value);
+    bool good = clean && json_add(object, pair->key, cJSON_CreateString(clean));
     free(clean);
-    return string;
+    return good;
 }
 
 static bool describe(cJSON *header, const struct safetensors_tensor *t, size_t *offset) {
@@ -403,7 +406,7 @@ static enum status make_prefix(const struct safetensors_tensor *tensors, int nte
     if (ok && nmetadata) {
         cJSON *object = cJSON_AddObjectToObject(header, "__metadata__");
         ok = object != NULL;
-        for (int i = 0; ok && i < nmetadata; i++) ok = json_add(object, metadata[i].key, utf8_string(metadata[i].value));
+        for (int i = 0; ok && i < nmetadata; i++) ok = add_metadata(object, &metadata[i]);
     }
     size_t offset = 0;
     for (int i = 0; ok && i < ntensors; i++) ok = describe(header, &tensors[i], &offset);

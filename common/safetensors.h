@@ -54,7 +54,13 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
 enum status safetensors_f32(const struct safetensors *file, const char *name, int ndims, const int64_t *shape,
                             const float **data, struct err *err) MUST_CHECK;
 
-/* Writes to "<path>.tmp<pid>", fsyncs, renames: the path holds the old file or
+/* A malloc'ed copy of `text` in which bytes that are not UTF-8 (Latin-1
+ * comments in an old cfg) become U+FFFD: readers in Python take nothing else.
+ * NULL if memory ran out. */
+char *safetensors_utf8(const char *text);
+
+/* Metadata values are passed through safetensors_utf8.
+ * Writes to "<path>.tmp<pid>", fsyncs, renames: the path holds the old file or
  * the new one, never a part. */
 enum status safetensors_write(const char *path, const struct safetensors_tensor *tensors, int ntensors,
                               const struct safetensors_pair *metadata, int nmetadata, struct err *err) MUST_CHECK;
