@@ -1,5 +1,5 @@
-/* Pooling over panels of channels; see conv.h for the layout. All 16 lanes of
- * a panel are pooled, each by itself. */
+/* Pooling over panels of channels; see conv.h for the layout. Lanes past the
+ * last channel are written with unspecified values. */
 #ifndef ESPALIER_KERNELS_POOLING_H
 #define ESPALIER_KERNELS_POOLING_H
 
@@ -17,12 +17,12 @@ struct pooling_args {
 };
 
 /* The largest value of each window's part inside the map (every window has
- * one), panels [first, last). */
+ * one), channels [first, last), `first` a multiple of 16. */
 typedef void pooling_max_fn(const struct pooling_args *args, int first, int last);
 pooling_max_fn pooling_max_ref, pooling_max_sse2, pooling_max_avx2, pooling_max_avx512, pooling_max_neon;
 
 /* The mean of each map into one value per channel: y, y_panel; size, stride,
- * before and y's shape are not used. */
+ * before and y's shape are not used. Channels as above. */
 typedef void pooling_mean_fn(const struct pooling_args *args, int first, int last);
 pooling_mean_fn pooling_mean_ref, pooling_mean_sse2, pooling_mean_avx2, pooling_mean_avx512, pooling_mean_neon;
 

@@ -3,7 +3,7 @@
 #include <float.h>
 
 void pooling_max_ref(const struct pooling_args *a, int first, int last) {
-    for (int c = first * PANEL; c < last * PANEL; c++)
+    for (int c = first; c < last; c++)
         for (int i = 0; i < a->y_height; i++)
             for (int j = 0; j < a->y_width; j++) {
                 int top, bottom, left, right;
@@ -20,7 +20,7 @@ void pooling_max_ref(const struct pooling_args *a, int first, int last) {
 }
 
 void pooling_mean_ref(const struct pooling_args *a, int first, int last) {
-    for (int c = first * PANEL; c < last * PANEL; c++) {
+    for (int c = first; c < last; c++) {
         float sum = 0;
         for (int i = 0; i < a->x_height; i++)
             for (int j = 0; j < a->x_width; j++)

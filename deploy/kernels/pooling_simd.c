@@ -4,9 +4,9 @@
 #include <float.h>
 
 void VEC_NAME(pooling_max)(const struct pooling_args *a, int first, int last) {
-    for (int v = first * PANEL_VECS; v < last * PANEL_VECS; v++) {
-        const float *in = a->x + v / PANEL_VECS * a->x_panel + v % PANEL_VECS * VEC_LANES;
-        float *out = a->y + v / PANEL_VECS * a->y_panel + v % PANEL_VECS * VEC_LANES;
+    for (int c = first; c < last; c += VEC_LANES) {
+        const float *in = a->x + c / PANEL * a->x_panel + c % PANEL;
+        float *out = a->y + c / PANEL * a->y_panel + c % PANEL;
         for (int i = 0; i < a->y_height; i++) {
             int top, bottom;
             pooling_window(a, i, a->x_height, &top, &bottom);
@@ -24,14 +24,14 @@ void VEC_NAME(pooling_max)(const struct pooling_args *a, int first, int last) {
 
 void VEC_NAME(pooling_mean)(const struct pooling_args *a, int first, int last) {
     const vec share = vec_set1(1 / (float)(a->x_height * a->x_width));
-    for (int v = first * PANEL_VECS; v < last * PANEL_VECS; v++) {
-        const float *in = a->x + v / PANEL_VECS * a->x_panel + v % PANEL_VECS * VEC_LANES;
+    for (int c = first; c < last; c += VEC_LANES) {
+        const float *in = a->x + c / PANEL * a->x_panel + c % PANEL;
         vec sum = vec_zero();
         for (int i = 0; i < a->x_height; i++) {
             vec line = vec_zero();
             for (int j = 0; j < a->x_width; j++) line = vec_add(line, vec_load(in + i * a->x_line + j * PANEL));
             sum = vec_add(sum, line);
         }
-        vec_store(a->y + v / PANEL_VECS * a->y_panel + v % PANEL_VECS * VEC_LANES, vec_mul(sum, share));
+        vec_store(a->y + c / PANEL * a->y_panel + c % PANEL, vec_mul(sum, share));
     }
 }

@@ -5,6 +5,7 @@
 #include "common/err.h"
 #include "deploy/kernels/conv.h"
 #include "deploy/kernels/depthwise.h"
+#include "deploy/kernels/peak.h"
 #include "deploy/kernels/pointwise.h"
 #include "deploy/kernels/pooling.h"
 
@@ -19,6 +20,8 @@ struct kernels {
     pooling_mean_fn *pooling_mean;
     pointwise_affine_fn *pointwise_affine;
     pointwise_add_fn *pointwise_add;
+    peak_fma_fn *peak_fma;
+    peak_read_fn *peak_read;
 };
 
 /* Every set that this build has code for, plain C first, then ascending; NULL
