@@ -111,9 +111,10 @@ enum status options_parse(const struct options_command *command, int argc, char 
         enum status status = store(o, value, err);
         if (status) return status;
     }
-    if (n < command->min_positional || (command->max_positional >= 0 && n > command->max_positional)) {
-        err_set(err, STATUS_USAGE, n < command->min_positional ? "too few arguments" : "too many arguments: '%s'",
-                n < command->min_positional ? "" : argv[command->max_positional]);
+    bool too_many = command->max_positional >= 0 && n > command->max_positional;
+    if (n < command->min_positional || too_many) {
+        if (too_many) err_set(err, STATUS_USAGE, "too many arguments: '%s'", argv[command->max_positional]);
+        else err_set(err, STATUS_USAGE, "too few arguments");
         err_hint(err, "usage: %s %s", log_program(), command->usage);
         return STATUS_USAGE;
     }
