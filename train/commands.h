@@ -7,4 +7,8 @@
 
 typedef enum status command(int argc, char **argv, struct err *err);
 
+enum status cmd_train(int argc, char **argv, struct err *err);
+enum status cmd_eval(int argc, char **argv, struct err *err);
+enum status cmd_classifier(int argc, char **argv, struct err *err);
+
 #endif

@@ -15,7 +15,7 @@ enum status measure_plans(struct network *network, const struct model *model, st
     struct log_progress progress;
     if (!correct) return err_memory(err, "measuring");
     enum status status = loader_seek(images, 0, 0, err);
-    log_progress_start(&progress, label, batches);
+    if (label) log_progress_start(&progress, label, batches);
     for (int b = 0; !status && (max_images == 0 || done < max_images); b++) {
         struct loader_batch batch;
         if ((status = loader_next(images, &batch, err)) || batch.n == 0) break;
@@ -29,16 +29,16 @@ enum status measure_plans(struct network *network, const struct model *model, st
             logits = larger;
             capacity = batch.n;
         }
-        int in_all = max_images && max_images < batches * batch.n ? (max_images + batch.n - 1) / batch.n : batches;
-        progress.total = b ? progress.total : in_all;
+        if (label && b == 0 && max_images && max_images < batches * batch.n)
+            progress.total = (max_images + batch.n - 1) / batch.n;
         for (int p = 0; !status && p < nplans; p++) {
             status = network_forward(network, plans[p], NETWORK_INFERENCE, batch.input, batch.n, 0, logits, err);
             if (!status) correct[p] += loss_correct(logits, batch.labels, batch.n, classes);
-            log_progress_update(&progress, b + (p + 1.0) / nplans, NULL);
+            if (label) log_progress_update(&progress, b + (p + 1.0) / nplans, NULL);
         }
         done += batch.n;
     }
-    log_progress_end(&progress, NULL);
+    if (label) log_progress_end(&progress, NULL);
     if (!status && done == 0) status = err_set(err, STATUS_FORMAT, "no image to measure the accuracy on");
     if (!status) {
         for (int p = 0; p < nplans; p++) accuracy[p] = (double)correct[p] / done;
@@ -49,30 +49,33 @@ enum status measure_plans(struct network *network, const struct model *model, st
     return status;
 }
 
-void measure_plans_free(struct measure_plans *plans) {
+void measure_set_free(struct measure_set *plans) {
     for (int i = 0; i < plans->n; i++) plan_destroy(&plans->plans[i]);
     free(plans->plans);
-    *plans = (struct measure_plans){ 0 };
+    *plans = (struct measure_set){ 0 };
 }
 
-/* A plan at level 0 throughout, for the caller to change; NULL: out of memory. */
-static struct plan *add_plan(struct measure_plans *plans, const struct model *model, struct err *err) {
+enum status measure_set_add(struct measure_set *plans, struct plan *plan, struct err *err) {
     if (plans->n == plans->capacity) {
         int capacity = plans->capacity ? plans->capacity * 2 : 64;
         struct plan **larger = realloc(plans->plans, (size_t)capacity * sizeof *larger);
-        if (!larger) {
-            err_memory(err, "plans");
-            return NULL;
-        }
+        if (!larger) return err_memory(err, "plans");
         plans->plans = larger;
         plans->capacity = capacity;
     }
-    struct plan *plan;
-    if (plan_create(&plan, model->blocks->nblocks, 0, err)) return NULL;
-    return plans->plans[plans->n++] = plan;
+    plans->plans[plans->n++] = plan;
+    return STATUS_OK;
 }
 
-enum status measure_add_uniform(struct measure_plans *plans, const struct model *model, struct err *err) {
+/* A plan at level 0 throughout, for the caller to change; NULL: out of memory. */
+static struct plan *add_plan(struct measure_set *plans, const struct model *model, struct err *err) {
+    struct plan *plan;
+    if (plan_create(&plan, model->blocks->nblocks, 0, err)) return NULL;
+    if (measure_set_add(plans, plan, err)) plan_destroy(&plan);
+    return plan;
+}
+
+enum status measure_set_uniform(struct measure_set *plans, const struct model *model, struct err *err) {
     for (int level = 0; level < model->levels->nlevels; level++) {
         struct plan *plan = add_plan(plans, model, err);
         if (!plan) return STATUS_MEMORY;
@@ -81,7 +84,7 @@ enum status measure_add_uniform(struct measure_plans *plans, const struct model 
     return STATUS_OK;
 }
 
-enum status measure_add_random(struct measure_plans *plans, const struct model *model, int n, uint64_t seed,
+enum status measure_set_random(struct measure_set *plans, const struct model *model, int n, uint64_t seed,
                                struct err *err) {
     struct robust_config config = robust_defaults(ROBUST_DROP);
     struct random random = random_stream(seed, 0x6d656173, 0);
@@ -93,7 +96,7 @@ enum status measure_add_random(struct measure_plans *plans, const struct model *
     return STATUS_OK;
 }
 
-static enum status add_single(struct measure_plans *plans, const struct model *model, struct err *err) {
+static enum status add_single(struct measure_set *plans, const struct model *model, struct err *err) {
     for (int b = 0; b < model->blocks->nblocks; b++)
         for (int level = 1; level < model->levels->nlevels; level++) {
             struct plan *plan = add_plan(plans, model, err);
@@ -107,7 +110,7 @@ static enum status add_single(struct measure_plans *plans, const struct model *m
 }
 
 /* The first `fitted` plans are fitted to, the others test it. */
-static enum status fit(struct model *model, const struct measure_plans *plans, int fitted, const double *accuracy,
+static enum status fit(struct model *model, const struct measure_set *plans, int fitted, const double *accuracy,
                        int images, struct err *err) {
     struct accuracy *result = NULL;
     struct accuracy_sample *samples = calloc((size_t)plans->n, sizeof *samples);
@@ -129,20 +132,21 @@ static enum status fit(struct model *model, const struct measure_plans *plans, i
 }
 
 enum status measure_model(struct network *network, struct model *model, struct loader *images, int max_images,
-                          int held_out, uint64_t seed, struct err *err) {
-    struct measure_plans plans = { 0 };
+                          int held_out, uint64_t seed, double *uniform, struct err *err) {
+    struct measure_set plans = { 0 };
     double *accuracy = NULL;
     int measured;
-    enum status status = measure_add_uniform(&plans, model, err);
+    enum status status = measure_set_uniform(&plans, model, err);
     if (!status) status = add_single(&plans, model, err);
     int fitted = plans.n;
-    if (!status) status = measure_add_random(&plans, model, held_out, seed, err);
+    if (!status) status = measure_set_random(&plans, model, held_out, seed, err);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "measuring");
     if (!status)
         status = measure_plans(network, model, images, max_images, plans.plans, plans.n, "measure", accuracy, &measured,
                                err);
     if (!status) status = fit(model, &plans, fitted, accuracy, measured, err);
-    measure_plans_free(&plans);
+    for (int level = 0; !status && level < model->levels->nlevels; level++) uniform[level] = accuracy[level];
+    measure_set_free(&plans);
     free(accuracy);
     return status;
 }

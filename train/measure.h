@@ -12,27 +12,30 @@
 
 /* Top-1 accuracy (0 to 1) of each plan, all on the same images: those of an
  * evaluating loader from its beginning, at most `max_images` of them (0: all).
- * The model's batch-norm rows are used. `label`: of the progress bar. */
+ * The model's batch-norm rows are used. `label`: of the progress bar, NULL for none. */
 enum status measure_plans(struct network *network, const struct model *model, struct loader *images, int max_images,
                           struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
                           struct err *err) MUST_CHECK;
 
 /* Plans that one call owns. */
-struct measure_plans {
+struct measure_set {
     int n, capacity;
     struct plan **plans;
 };
-void measure_plans_free(struct measure_plans *plans);
+void measure_set_free(struct measure_set *plans);
+/* Takes the plan over on success. */
+enum status measure_set_add(struct measure_set *plans, struct plan *plan, struct err *err) MUST_CHECK;
 /* Every level throughout, in order. */
-enum status measure_add_uniform(struct measure_plans *plans, const struct model *model, struct err *err) MUST_CHECK;
+enum status measure_set_uniform(struct measure_set *plans, const struct model *model, struct err *err) MUST_CHECK;
 /* Random plans with a level per slice, and some links capped. */
-enum status measure_add_random(struct measure_plans *plans, const struct model *model, int n, uint64_t seed,
+enum status measure_set_random(struct measure_set *plans, const struct model *model, int n, uint64_t seed,
                                struct err *err) MUST_CHECK;
 
 /* Measures every uniform plan, every plan with one block pruned and every link
  * capped at every level, and fits the accuracy model to them; tests it on
- * `held_out` random plans (at least 1). Replaces model->accuracy. */
+ * `held_out` random plans (at least 1). Replaces model->accuracy; `uniform`
+ * [nlevels] receives what was measured at every level throughout. */
 enum status measure_model(struct network *network, struct model *model, struct loader *images, int max_images,
-                          int held_out, uint64_t seed, struct err *err) MUST_CHECK;
+                          int held_out, uint64_t seed, double *uniform, struct err *err) MUST_CHECK;
 
 #endif

@@ -160,12 +160,14 @@ static bool has_suffix(const char *text, const char *suffix) {
     return n >= m && strcmp(text + n - m, suffix) == 0;
 }
 
-static enum status load_source(struct model **source, const struct setup_config *config, struct err *err) {
-    if (!has_suffix(config->from, ".weights")) return model_load(source, config->from, err);
-    enum status status = setup_model(source, config->cfg, err);
+enum status setup_load(struct model **out, const char *cfg, const char *weights, struct err *err) {
+    if (!has_suffix(weights, ".weights")) return model_load(out, weights, err);
+    struct model *model;
+    enum status status = setup_model(&model, cfg, err);
     if (status) return status;
-    status = darknet_read(*source, config->from, err);
-    if (status) model_destroy(source);
+    status = darknet_read(model, weights, err);
+    if (status) model_destroy(&model);
+    else *out = model;
     return status;
 }
 
@@ -184,7 +186,7 @@ static bool same_shape(const struct model *a, const struct model *b, int layer) 
 static enum status open_source(struct setup *setup, const struct setup_config *config, struct err *err) {
     struct model *model = setup->model;
     struct net_shape size = model->net->input;
-    enum status status = load_source(&setup->source, config, err);
+    enum status status = setup_load(&setup->source, config->cfg, config->from, err);
     if (status) return status;
     const struct model *source = setup->source;
     int shared = 0;

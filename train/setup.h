@@ -41,6 +41,8 @@ void setup_weights(struct setup *setup, struct network *network, uint64_t seed);
 
 /* The model's cfg read from `path`, with all pairs of levels as batch-norm rows. */
 enum status setup_model(struct model **model, const char *path, struct err *err) MUST_CHECK;
+/* `weights`: a model file (`cfg` is not read), or Darknet's .weights for `cfg`. */
+enum status setup_load(struct model **model, const char *cfg, const char *weights, struct err *err) MUST_CHECK;
 /* That the data has as many classes as the network has outputs. */
 enum status setup_check_classes(const struct dataset *dataset, const struct model *model, struct err *err) MUST_CHECK;
 

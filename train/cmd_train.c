@@ -1,0 +1,112 @@
+#include "train/commands.h"
+
+#include "common/options.h"
+#include "common/pool.h"
+#include "train/trainer.h"
+
+#include <string.h>
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int number) {
+    stop = 1;
+    signal(number, SIG_DFL); /* a second one ends it at once */
+}
+
+/* What the command line says before it is checked. */
+struct arguments {
+    struct trainer_config config;
+    const char *robust, *order;
+    int seed;
+};
+
+static enum status read_names(struct arguments *a, struct err *err) {
+    struct trainer_config *c = &a->config;
+    c->robust.mode = robust_parse(a->robust);
+    if (c->robust.mode == ROBUST_COUNT)
+        return err_set(err, STATUS_USAGE, "--robust is none, drop or sandwich, not '%s'", a->robust);
+    c->order = order_parse(a->order);
+    if (c->order == ORDER_COUNT)
+        return err_set(err, STATUS_USAGE, "--order is none, l1, l2, bn-gamma or random, not '%s'", a->order);
+    return STATUS_OK;
+}
+
+static enum status check(const struct trainer_config *c, int seed, struct err *err) {
+    const struct {
+        const char *option;
+        int value, min;
+    } least[] = {
+        { "--epochs", c->epochs, -1 },
+        { "--batch", c->setup.batch, 0 },
+        { "--seed", seed, 0 },
+        { "--threads", c->setup.threads, 1 },
+        { "--hold-out", c->setup.hold_out, -1 },
+        { "--order-every", c->order_every, 0 },
+        { "--checkpoint-every", c->checkpoint_every, 0 },
+        { "--calibrate-batches", c->calibrate.batches, 1 },
+        { "--calibrate-coverage", c->calibrate.coverage, 1 },
+        { "--measure-images", c->measure_images, 0 },
+        { "--measure-plans", c->measure_plans, 1 },
+        { "--cache-mib", c->cache_mib, 0 },
+    };
+    if (!c->output) return err_set(err, STATUS_USAGE, "say where the model goes: -o MODEL");
+    for (size_t i = 0; i < sizeof least / sizeof *least; i++)
+        if (least[i].value < least[i].min)
+            return err_set(err, STATUS_USAGE, "%s is %d; the least is %d", least[i].option, least[i].value,
+                           least[i].min);
+    return STATUS_OK;
+}
+
+enum status cmd_train(int argc, char **argv, struct err *err) {
+    struct arguments a = { .config = trainer_defaults(ROBUST_DROP) };
+    struct trainer_config *c = &a.config;
+    a.robust = robust_name(c->robust.mode);
+    a.order = order_name(c->order);
+    a.seed = (int)c->setup.seed;
+    c->setup.threads = pool_default_threads();
+    const struct option options[] = {
+        { "--output", 'o', OPTION_STRING, &c->output, "MODEL", "the model file to write" },
+        { "--robust", 0, OPTION_STRING, &a.robust, "HOW", "make it survive pruning: none, drop, sandwich" },
+        { "--order", 0, OPTION_STRING, &a.order, "BY", "channel order: none, l1, l2, bn-gamma, random" },
+        { "--epochs", 0, OPTION_INT, &c->epochs, "N", "passes over the images; -1: as [net] says" },
+        { "--batch", 0, OPTION_INT, &c->setup.batch, "N", "images per step; 0: as [net] says" },
+        { "--seed", 0, OPTION_INT, &a.seed, "N", "of all random draws" },
+        { "--from", 0, OPTION_STRING, &c->setup.from, "MODEL", "start from a model file or Darknet's .weights" },
+        { "--resume", 0, OPTION_FLAG, &c->resume, NULL, "go on from MODEL.checkpoint" },
+        { "--checkpoint-every", 0, OPTION_INT, &c->checkpoint_every, "STEPS", "0: once an epoch" },
+        { "--hold-out", 0, OPTION_INT, &c->setup.hold_out, "N",
+          "training images kept back to measure accuracy; -1: a tenth, at most 1000" },
+        { "--normalize", 0, OPTION_FLAG, &c->setup.normalize, NULL,
+          "input's mean and deviation from the images; else mean and std of [net]" },
+        { "--robust-full", 0, OPTION_DOUBLE, &c->robust.full, "P", "drop: chance of a full-width pass in a step" },
+        { "--robust-plans", 0, OPTION_INT, &c->robust.plans, "N", "random plans per step" },
+        { "--robust-cuts", 0, OPTION_INT, &c->robust.max_cuts, "N", "most cuts of a random plan" },
+        { "--robust-link", 0, OPTION_DOUBLE, &c->robust.link, "P", "chance that a link is capped" },
+        { "--robust-weight", 0, OPTION_DOUBLE, &c->robust.weight, "W", "of a pruned pass's gradient" },
+        { "--distill", 0, OPTION_DOUBLE, &c->robust.distill, "P", "share of full width's soft labels in its target" },
+        { "--order-every", 0, OPTION_INT, &c->order_every, "EPOCHS", "order again during the first half; 0: no" },
+        { "--calibrate-batches", 0, OPTION_INT, &c->calibrate.batches, "N", "passes for batch-norm rows, at most" },
+        { "--calibrate-coverage", 0, OPTION_INT, &c->calibrate.coverage, "N", "passes per pair of levels wanted" },
+        { "--measure-images", 0, OPTION_INT, &c->measure_images, "N", "held-out images for the accuracy model; 0: all" },
+        { "--measure-plans", 0, OPTION_INT, &c->measure_plans, "N", "random plans that test the accuracy model" },
+        { "--threads", 0, OPTION_INT, &c->setup.threads, "N", "threads that train" },
+        { "--cache-mib", 0, OPTION_INT, &c->cache_mib, "N", "memory for decoded images" },
+        { "--log", 0, OPTION_STRING, &c->log, "FILE", "progress as JSON lines" },
+        { "--json", 0, OPTION_FLAG, &c->json, NULL, "print the table of levels as JSON lines" },
+        { 0 },
+    };
+    const struct options_command usage = { "train DATA CFG -o MODEL",
+                                             "Train a network that survives pruning and write one model file.", options,
+                                             2, 2 };
+    int positional, help;
+    enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
+    if (status || help) return status;
+    if ((status = read_names(&a, err)) || (status = check(c, a.seed, err))) return status;
+    c->setup.data = argv[0];
+    c->setup.cfg = argv[1];
+    c->setup.seed = (uint64_t)a.seed;
+    c->stop = &stop;
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    return trainer_run(c, err);
+}

@@ -1,0 +1,388 @@
+#include "train/trainer.h"
+
+#include "common/json.h"
+#include "common/log.h"
+#include "train/checkpoint.h"
+#include "train/measure.h"
+#include "train/report.h"
+#include "train/step.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LOOK_IMAGES = 500, LINES_PER_EPOCH = 20 };
+/* Of the running averages that the progress bar shows. */
+static const double SMOOTHING = .97;
+
+struct trainer {
+    const struct trainer_config *config;
+    struct setup *setup;
+    struct model *model; /* the setup's */
+    struct network *network;
+    struct step *step;
+    struct loader *images, *calibration, *held_out; /* held_out NULL: none */
+    char *settings, *checkpoint_path;
+    int steps, per_epoch, done;
+    struct report report;
+    /* Since the epoch began (or the run was resumed). */
+    double epoch_loss, epoch_began_s;
+    int epoch_correct, epoch_images, epoch_steps;
+};
+
+struct trainer_config trainer_defaults(enum robust_mode mode) {
+    return (struct trainer_config){
+        .setup = { .hold_out = -1, .seed = 1 },
+        .robust = robust_defaults(mode),
+        .order = ORDER_L1,
+        .epochs = -1,
+        .calibrate = calibrate_defaults(),
+        .measure_images = 1000,
+        .measure_plans = 24,
+        .cache_mib = 2048,
+    };
+}
+
+/* ---- what the run is ------------------------------------------------------- */
+
+/* All that the result depends on, as a JSON object; NULL: out of memory. */
+static char *settings_json(const struct trainer *t) {
+    const struct trainer_config *c = t->config;
+    const struct model *m = t->model;
+    char hash[65];
+    cJSON *root = cJSON_CreateObject();
+    model_hash(m->cfg->text, m->cfg->length, hash);
+    bool good = root && json_add(root, "cfg_sha256", cJSON_CreateString(hash));
+    if (c->setup.from) good = good && json_add(root, "from", cJSON_CreateString(c->setup.from));
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {
+        { "images", t->setup->train->n },
+        { "held_out", t->setup->held_out ? t->setup->held_out->n : 0 },
+        { "seed", (double)c->setup.seed },
+        { "batch", t->setup->batch },
+        { "subdivisions", t->setup->subdivisions },
+        { "steps", t->steps },
+        { "robust_full", c->robust.full },
+        { "robust_plans", c->robust.plans },
+        { "robust_cuts", c->robust.max_cuts },
+        { "robust_link", c->robust.link },
+        { "robust_weight", c->robust.weight },
+        { "distill", c->robust.distill },
+        { "order_every", c->order_every },
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        good = good && json_add(root, numbers[i].key, cJSON_CreateNumber(numbers[i].value));
+    good = good && json_add(root, "robust", cJSON_CreateString(robust_name(c->robust.mode)));
+    good = good && json_add(root, "order", cJSON_CreateString(order_name(c->order)));
+    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
+    cJSON_Delete(root);
+    return text;
+}
+
+/* Number of steps, and of steps in an epoch. */
+static enum status count_steps(struct trainer *t, struct err *err) {
+    struct setup *setup = t->setup;
+    struct schedule *schedule = &setup->schedule;
+    int batches = loader_batches(t->images), epochs = t->config->epochs >= 0 ? t->config->epochs : schedule->epochs;
+    t->per_epoch = batches / setup->subdivisions > 0 ? batches / setup->subdivisions : 1;
+    double steps = (double)epochs * batches / setup->subdivisions;
+    if (t->config->epochs < 0 && epochs == 0)
+        steps = schedule->max_batches > 0 ? schedule->max_batches : (double)DEFAULT_EPOCHS * t->per_epoch;
+    if (steps > INT_MAX / 2) return err_set(err, STATUS_LIMIT, "%g training steps are too many", steps);
+    t->steps = (int)steps;
+    schedule->max_batches = t->steps; /* what poly, cosine and onecycle end at */
+    return STATUS_OK;
+}
+
+/* ---- opening --------------------------------------------------------------- */
+
+static enum status open_loaders(struct trainer *t, struct err *err) {
+    const struct setup *setup = t->setup;
+    struct loader_config loading = {
+        .dataset = setup->train,
+        .preproc = t->model->preproc,
+        .augment = &setup->augment,
+        .batch = setup->batch / setup->subdivisions,
+        .threads = t->config->setup.threads,
+        .seed = t->config->setup.seed,
+        .cache_bytes = (size_t)t->config->cache_mib << 20,
+    };
+    enum status status = loader_create(&t->images, &loading, err);
+    if (status) return status;
+    loading.seed = ~loading.seed;
+    loading.cache_bytes = 0;
+    status = loader_create(&t->calibration, &loading, err);
+    if (status || !setup->held_out) return status;
+    loading.dataset = setup->held_out;
+    loading.augment = NULL;
+    return loader_create(&t->held_out, &loading, err);
+}
+
+static enum status open_network(struct trainer *t, struct err *err) {
+    const struct trainer_config *config = t->config;
+    const struct setup *setup = t->setup;
+    const struct schedule *schedule = &setup->schedule;
+    enum status status = network_create(&t->network, t->model, setup->batch / setup->subdivisions,
+                                        config->setup.threads, err);
+    if (status) return status;
+    struct step_config stepping = {
+        .robust = config->robust,
+        .sgd = { 0, schedule->momentum, schedule->decay, schedule->nesterov },
+        .label_smoothing = schedule->label_smoothing,
+        .batch = setup->batch,
+        .subdivisions = setup->subdivisions,
+        .seed = config->setup.seed,
+    };
+    setup_weights(t->setup, t->network, config->setup.seed);
+    return step_create(&t->step, &stepping, t->network, t->model, err);
+}
+
+static enum status save_checkpoint(struct trainer *t, struct err *err) {
+    struct network_view view = network_view(t->network);
+    struct checkpoint checkpoint = { .step = t->done, .preproc = t->model->preproc, .settings = t->settings };
+    return checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
+}
+
+static enum status resume(struct trainer *t, struct err *err) {
+    struct network_view view = network_view(t->network);
+    struct checkpoint checkpoint = { .settings = t->settings };
+    if (access(t->checkpoint_path, F_OK) != 0) {
+        err_set(err, STATUS_USAGE, "nothing to resume: there is no %s", t->checkpoint_path);
+        err_hint(err, "a finished run removes its checkpoint; begin anew without --resume");
+        return STATUS_USAGE;
+    }
+    enum status status = checkpoint_load(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
+    if (status) return status;
+    int batches = loader_batches(t->images);
+    long next = (long)checkpoint.step * t->setup->subdivisions;
+    t->done = checkpoint.step;
+    log_info("resuming %s behind step %d of %d", t->config->output, t->done, t->steps);
+    return loader_seek(t->images, (int)(next / batches), (int)(next % batches), err);
+}
+
+static enum status apply_order(struct trainer *t, struct err *err) {
+    struct order *order;
+    struct network_view view = network_view(t->network);
+    network_store(t->network, t->model);
+    enum status status = order_create(&order, t->model, t->config->order, t->config->setup.seed, err);
+    if (status) return status;
+    status = order_apply_values(order, &view, view.values, err);
+    if (!status) status = order_apply_values(order, &view, t->step->sgd->velocity, err);
+    order_destroy(&order);
+    network_store(t->network, t->model);
+    return status;
+}
+
+static enum status open_run(struct trainer *t, struct err *err) {
+    const struct trainer_config *config = t->config;
+    enum status status = setup_create(&t->setup, &config->setup, err);
+    if (status) return status;
+    t->model = t->setup->model;
+    if ((status = open_loaders(t, err)) || (status = count_steps(t, err)) || (status = open_network(t, err)))
+        return status;
+    t->settings = settings_json(t);
+    if (!t->settings || asprintf(&t->checkpoint_path, "%s.checkpoint", config->output) < 0) {
+        t->checkpoint_path = NULL;
+        return err_memory(err, "settings");
+    }
+    if (config->resume) status = resume(t, err);
+    else if (config->setup.from && config->robust.mode != ROBUST_NONE) status = apply_order(t, err);
+    return status ? status : report_open(&t->report, config->log, config->resume, err);
+}
+
+static void close_run(struct trainer *t) {
+    step_destroy(&t->step);
+    network_destroy(&t->network);
+    loader_destroy(&t->images);
+    loader_destroy(&t->calibration);
+    loader_destroy(&t->held_out);
+    setup_destroy(&t->setup);
+    free(t->settings);
+    free(t->checkpoint_path);
+}
+
+/* ---- steps ----------------------------------------------------------------- */
+
+/* A quick look at the held-out accuracy of the widest, middle and narrowest level. */
+static enum status look(struct trainer *t, struct report_epoch *epoch, struct err *err) {
+    int nlevels = t->model->levels->nlevels, measured;
+    const int levels[] = { 0, nlevels / 2, nlevels - 1 };
+    enum status status = STATUS_OK;
+    for (int i = 0; !status && i < 3; i++) {
+        if (i > 0 && levels[i] == levels[i - 1]) continue;
+        struct plan *plan = NULL;
+        double accuracy;
+        status = loader_seek(t->calibration, INT_MAX / 2 + epoch->epoch, 0, err);
+        if (!status)
+            status = calibrate_uniform(t->network, t->model, t->calibration, levels[i], LOOK_BATCHES, err);
+        if (!status) status = plan_create(&plan, t->model->blocks->nblocks, levels[i], err);
+        if (!status)
+            status = measure_plans(t->network, t->model, t->held_out, LOOK_IMAGES, &plan, 1, NULL, &accuracy,
+                                   &measured, err);
+        plan_destroy(&plan);
+        epoch->levels[epoch->nlevels] = levels[i];
+        epoch->held_out[epoch->nlevels++] = accuracy;
+    }
+    return status;
+}
+
+static enum status end_epoch(struct trainer *t, struct err *err) {
+    struct report_epoch epoch = { .epoch = t->done / t->per_epoch, .seconds = log_now_s() - t->epoch_began_s };
+    char held_out[120] = "";
+    enum status status = STATUS_OK;
+    bool last = t->done == t->steps;
+    int every = t->config->order_every;
+    if (every > 0 && epoch.epoch % every == 0 && t->done * 2 <= t->steps) status = apply_order(t, err);
+    if (!status && t->held_out && !last) status = look(t, &epoch, err);
+    if (status) return status;
+    epoch.loss = t->epoch_loss / t->epoch_steps;
+    epoch.accuracy = (double)t->epoch_correct / t->epoch_images;
+    for (int i = 0; i < epoch.nlevels; i++) {
+        size_t n = strlen(held_out);
+        snprintf(held_out + n, sizeof held_out - n, "%s level %d %.1f%%", i ? "," : "; held out:", epoch.levels[i],
+                 100 * epoch.held_out[i]);
+    }
+    log_info("epoch %d: loss %.3f, accuracy %.1f%%%s, %.0f s", epoch.epoch, epoch.loss, 100 * epoch.accuracy,
+             held_out, epoch.seconds);
+    report_epoch(&t->report, &epoch);
+    t->epoch_loss = 0;
+    t->epoch_correct = t->epoch_images = t->epoch_steps = 0;
+    t->epoch_began_s = log_now_s();
+    return STATUS_OK;
+}
+
+static enum status stopped(struct trainer *t, struct err *err) {
+    enum status status = save_checkpoint(t, err);
+    if (status) return status;
+    err_set(err, STATUS_CANCELLED, "stopped behind step %d of %d", t->done, t->steps);
+    err_hint(err, "go on with the same command and --resume");
+    return STATUS_CANCELLED;
+}
+
+static enum status run_steps(struct trainer *t, struct err *err) {
+    const struct trainer_config *config = t->config;
+    struct log_progress progress;
+    int first = t->done, lines = t->per_epoch / LINES_PER_EPOCH > 0 ? t->per_epoch / LINES_PER_EPOCH : 1;
+    int checkpoint_every = config->checkpoint_every > 0 ? config->checkpoint_every : t->per_epoch;
+    double loss = 0, accuracy = 0, weight = 0, line_began_s = log_now_s();
+    long line_images = 0;
+    char detail[120];
+    log_progress_start(&progress, "train", t->steps - first);
+    t->epoch_began_s = line_began_s;
+    while (t->done < t->steps) {
+        if (config->stop && *config->stop) return stopped(t, err);
+        struct step_result result;
+        float rate = schedule_rate(&t->setup->schedule, t->done + 1);
+        enum status status = step_run(t->step, t->images, t->done, rate, &result, err);
+        if (status) return status;
+        t->done++;
+        t->epoch_loss += result.loss;
+        t->epoch_steps++;
+        t->epoch_correct += result.correct;
+        t->epoch_images += result.images;
+        line_images += result.images;
+        weight = SMOOTHING * weight + 1 - SMOOTHING;
+        loss += (1 - SMOOTHING) * (result.loss - loss);
+        accuracy += (1 - SMOOTHING) * ((double)result.correct / result.images - accuracy);
+
+        int epoch = (t->done - 1) / t->per_epoch + 1;
+        double speed = (double)line_images / (log_now_s() - line_began_s + 1e-9);
+        snprintf(detail, sizeof detail, "epoch=%d loss=%.3f acc=%.3f lr=%.3g img/s=%.0f", epoch, loss / weight,
+                 accuracy / weight, (double)rate, speed);
+        log_progress_update(&progress, t->done - first, detail);
+        if (t->done % lines == 0) {
+            report_step(&t->report, &(struct report_step){ t->done, epoch, loss / weight, accuracy / weight,
+                                                           (double)rate, speed });
+            line_images = 0;
+            line_began_s = log_now_s();
+        }
+        if (t->done % t->per_epoch == 0 && (status = end_epoch(t, err))) return status;
+        if ((t->done % checkpoint_every == 0 || t->done == t->steps) && (status = save_checkpoint(t, err)))
+            return status;
+    }
+    log_progress_end(&progress, t->steps > first ? detail : NULL);
+    return STATUS_OK;
+}
+
+/* ---- the end --------------------------------------------------------------- */
+
+/* The settings, and how it ended. */
+static char *training_json(const struct trainer *t, const double *uniform) {
+    cJSON *root = cJSON_Parse(t->settings), *list = uniform ? cJSON_AddArrayToObject(root, "uniform") : NULL;
+    bool good = root != NULL && (!uniform || list);
+    for (int i = 0; good && uniform && i < t->model->levels->nlevels; i++)
+        good = json_append(list, cJSON_CreateNumber(uniform[i]));
+    if (good && t->model->accuracy) {
+        good = json_add(root, "accuracy_model_error", cJSON_CreateNumber(t->model->accuracy->held_out_error)) &&
+               json_add(root, "accuracy_model_worst", cJSON_CreateNumber(t->model->accuracy->held_out_worst)) &&
+               json_add(root, "measured_images", cJSON_CreateNumber(t->model->accuracy->samples));
+    }
+    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
+    cJSON_Delete(root);
+    return text;
+}
+
+static enum status calibrate(struct trainer *t, struct err *err) {
+    struct calibrate_config config = t->config->calibrate;
+    int missed;
+    config.seed = t->config->setup.seed;
+    enum status status = loader_seek(t->calibration, 0, 0, err);
+    if (!status) status = calibrate_run(t->network, t->model, t->calibration, &config, &missed, err);
+    if (!status && missed)
+        log_warn("%d pairs of levels were not met in %d calibration batches; they use the row of their own level",
+                 missed, config.batches);
+    return status;
+}
+
+static enum status finish(struct trainer *t, struct err *err) {
+    const struct trainer_config *config = t->config;
+    struct model *model = t->model;
+    double uniform[PLAN_MAX_LEVELS];
+    enum status status = STATUS_OK;
+    if (config->robust.mode == ROBUST_NONE && config->order != ORDER_NONE) status = apply_order(t, err);
+    if (!status) {
+        network_store(t->network, model);
+        status = calibrate(t, err);
+    }
+    if (!status && t->held_out)
+        status = measure_model(t->network, model, t->held_out, config->measure_images, config->measure_plans,
+                               config->setup.seed, uniform, err);
+    if (status) return status;
+    free(model->training);
+    model->training = training_json(t, t->held_out ? uniform : NULL);
+    if (!model->training) return err_memory(err, "training record");
+    model->darknet.seen = (uint64_t)t->steps * (uint64_t)t->setup->batch;
+    report_done(&t->report, model->training);
+    if ((status = report_close(&t->report, err)) || (status = model_save(model, config->output, err))) return status;
+    unlink(t->checkpoint_path);
+    if (!t->held_out) {
+        log_warn("no images were held out: %s has no accuracy model", config->output);
+        return STATUS_OK;
+    }
+    log_info("%s: accuracy model off by %.2f points on average, %.2f at worst, over %d random plans (%d images)",
+             config->output, 100 * model->accuracy->held_out_error, 100 * model->accuracy->held_out_worst,
+             config->measure_plans, model->accuracy->samples);
+    return report_levels(model, uniform, config->json, err);
+}
+
+enum status trainer_run(const struct trainer_config *config, struct err *err) {
+    struct trainer t = { .config = config };
+    enum status status = robust_check(&config->robust, err);
+    if (!status) status = open_run(&t, err);
+    if (!status) {
+        log_info("%s: %d images, %d held out, %d steps of %d; %s, order %s; seed %llu, %d threads", config->output,
+                 t.setup->train->n, t.setup->held_out ? t.setup->held_out->n : 0, t.steps, t.setup->batch,
+                 robust_name(config->robust.mode), order_name(config->order),
+                 (unsigned long long)config->setup.seed, config->setup.threads);
+        status = run_steps(&t, err);
+    }
+    if (!status) status = finish(&t, err);
+    struct err ignored;
+    if (report_close(&t.report, &ignored)) log_warn("%s", ignored.text);
+    close_run(&t);
+    return status;
+}
