@@ -1,5 +1,6 @@
 #include "common/blocks.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,34 @@ enum status blocks_cut_after(const struct blocks *blocks, int layer, int *block,
     if (before >= 0 && after >= 0) err_hint(err, "the nearest are behind layers %d and %d", before, after);
     else if (before >= 0 || after >= 0) err_hint(err, "the nearest is behind layer %d", before >= 0 ? before : after);
     else err_hint(err, "this network cannot be cut");
+    return STATUS_USAGE;
+}
+
+enum status blocks_parse_cuts(const struct blocks *blocks, const char *text, int *slice_first, int *nslices,
+                              struct err *err) {
+    if (!text) {
+        memcpy(slice_first, blocks->slice_first, (size_t)blocks->nslices * sizeof *slice_first);
+        *nslices = blocks->nslices;
+        return STATUS_OK;
+    }
+    int n = 0;
+    slice_first[n++] = 0;
+    for (const char *p = text; n == 1 || *p; n++) {
+        char *end;
+        long layer = strtol(p, &end, 10);
+        int block = 0;
+        if (end == p || (*end && *end != ',') || layer < 0 || layer > INT_MAX) break;
+        enum status status = blocks_cut_after(blocks, (int)layer, &block, err);
+        if (status) return status;
+        if (block <= slice_first[n - 1]) break;
+        slice_first[n] = block;
+        p = end + (*end == ',');
+        if (*end) continue;
+        *nslices = n + 1;
+        return STATUS_OK;
+    }
+    err_set(err, STATUS_USAGE, "'%.60s' is not a list of cuts", text);
+    err_hint(err, "cuts are layers in rising order with commas between them, such as 8,15");
     return STATUS_USAGE;
 }
 

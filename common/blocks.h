@@ -33,5 +33,9 @@ void blocks_destroy(struct blocks **blocks);
 /* The block that begins right behind `layer`, i.e. the cut after that layer;
  * STATUS_USAGE naming the nearest cut points if there is none. */
 enum status blocks_cut_after(const struct blocks *blocks, int layer, int *block, struct err *err) MUST_CHECK;
+/* --cuts: layers behind which slices end, rising, with commas between them
+ * ("8,15"; NULL: as the [slice] sections wish). slice_first: room for nblocks. */
+enum status blocks_parse_cuts(const struct blocks *blocks, const char *text, int *slice_first, int *nslices,
+                              struct err *err) MUST_CHECK;
 
 #endif

@@ -17,31 +17,7 @@ struct arguments {
     bool json;
 };
 
-enum { MAX_SLICES = 64, PLAN_TEXT = 256 };
-
-/* Where slices begin: behind the layers of --cuts, else as the cfg wishes. */
-static enum status read_cuts(const struct model *model, const char *text, int *first, int *nslices, struct err *err) {
-    *nslices = 0;
-    if (!text) {
-        for (; *nslices < model->blocks->nslices && *nslices < MAX_SLICES; ++*nslices)
-            first[*nslices] = model->blocks->slice_first[*nslices];
-        return STATUS_OK;
-    }
-    first[(*nslices)++] = 0;
-    for (const char *p = text;; p++) {
-        char *end;
-        long layer = strtol(p, &end, 10);
-        if (end == p || (*end && *end != ',') || layer < 0 || layer >= model->net->nlayers || *nslices == MAX_SLICES)
-            return err_set(err, STATUS_USAGE, "--cuts takes layers in rising order, such as 8,15, not '%s'", text);
-        enum status status = blocks_cut_after(model->blocks, (int)layer, &first[*nslices], err);
-        if (status) return status;
-        if (first[*nslices] <= first[*nslices - 1])
-            return err_set(err, STATUS_USAGE, "--cuts takes layers in rising order, not '%s'", text);
-        ++*nslices;
-        p = end;
-        if (!*p) return STATUS_OK;
-    }
-}
+enum { PLAN_TEXT = 256 };
 
 static enum status take(struct measure_set *plans, struct plan *plan, struct err *err) {
     enum status status = measure_set_add(plans, plan, err);
@@ -68,15 +44,23 @@ static enum status add_levels(struct measure_set *plans, const struct model *mod
     }
 }
 
+/* The plan of --plan and --link. */
+static enum status add_plan(struct measure_set *plans, const struct model *model, const struct arguments *a,
+                            struct err *err) {
+    int nslices, *first = malloc((size_t)model->blocks->nblocks * sizeof *first);
+    struct plan *plan;
+    if (!first) return err_memory(err, "slices");
+    enum status status = blocks_parse_cuts(model->blocks, a->cuts, first, &nslices, err);
+    if (!status)
+        status = plan_parse(&plan, model->blocks, model->levels, nslices, first, a->plan ? a->plan : "0", a->link, err);
+    free(first);
+    return status ? status : take(plans, plan, err);
+}
+
 static enum status gather_plans(struct measure_set *plans, const struct model *model, const struct arguments *a,
                                 struct err *err) {
-    int first[MAX_SLICES], nslices;
-    enum status status = read_cuts(model, a->cuts, first, &nslices, err);
-    if (!status && (a->plan || a->link || (!a->levels && !a->random_plans))) {
-        struct plan *plan;
-        status = plan_parse(&plan, model->blocks, model->levels, nslices, first, a->plan ? a->plan : "0", a->link, err);
-        if (!status) status = take(plans, plan, err);
-    }
+    enum status status = STATUS_OK;
+    if (a->plan || a->link || (!a->levels && !a->random_plans)) status = add_plan(plans, model, a, err);
     if (!status && a->levels) status = add_levels(plans, model, a->levels, err);
     if (!status && a->random_plans)
         status = measure_set_random(plans, model, a->random_plans, (uint64_t)a->seed, err);
