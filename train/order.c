@@ -78,14 +78,6 @@ static int compare(const void *a, const void *b) {
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-static bool tier_stays(const struct groups *groups, const struct tier *tier) {
-    for (int g = 0; g < tier->ngroups; g++) {
-        const struct group *group = &groups->group[tier->groups[g]];
-        if (group->whole || group->frozen) return true;
-    }
-    return false;
-}
-
 static enum status rank_tiers(struct order *order, enum order_criterion criterion, uint64_t seed, struct err *err) {
     const struct groups *groups = order->model->groups;
     struct random random = random_stream(seed, 0, 0);
@@ -110,7 +102,7 @@ static enum status rank_tiers(struct order *order, enum order_criterion criterio
     }
     for (int t = 0; t < groups->ntiers && criterion != ORDER_NONE; t++) {
         const struct tier *tier = &groups->tiers[t];
-        if (tier_stays(groups, tier)) continue;
+        if (tier->fixed) continue;
         int n = tier->last - tier->first;
         for (int i = 0; i < n; i++) {
             ranked[i] = (struct ranked){ 0, tier->first + i };
