@@ -5,6 +5,8 @@
 
 #include "common/err.h"
 
-typedef enum status command(int argc, char **argv, struct err *err);
+typedef enum status command_fn(int argc, char **argv, struct err *err);
+
+command_fn cmd_keygen;
 
 #endif

@@ -9,9 +9,10 @@
 
 static const struct {
     const char *name;
-    command *run;
+    command_fn *run;
     const char *summary;
 } commands[] = {
+    {"keygen", cmd_keygen, "make the keys that devices know each other by"},
     {NULL, NULL, NULL},
 };
 

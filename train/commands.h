@@ -5,7 +5,7 @@
 
 #include "common/err.h"
 
-typedef enum status command(int argc, char **argv, struct err *err);
+typedef enum status command_fn(int argc, char **argv, struct err *err);
 
 enum status cmd_train(int argc, char **argv, struct err *err);
 enum status cmd_eval(int argc, char **argv, struct err *err);

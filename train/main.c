@@ -9,7 +9,7 @@
 
 static const struct {
     const char *name;
-    command *run;
+    command_fn *run;
     const char *summary;
 } commands[] = {
     {NULL, NULL, NULL},
