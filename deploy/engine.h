@@ -12,12 +12,17 @@
 #include "common/model.h"
 #include "common/pool.h"
 
+#include <stdbool.h>
+
 struct engine;
+struct kernels;
 
 struct engine_config {
     struct pool *pool; /* borrowed; NULL: one thread */
     int first_block, last_block; /* the blocks to run; -1 as last: to the end. A slice of a whole
                                   * model runs as one cut from it would */
+    const struct kernels *kernels; /* NULL: the best for this processor, see deploy/kernels/table.h */
+    bool keep;                     /* every layer's output for engine_activation: no fusion, no reuse of buffers */
 };
 struct engine_config engine_defaults(void);
 
@@ -31,7 +36,8 @@ void engine_destroy(struct engine **engine);
 void engine_set_plan(struct engine *engine, const struct plan *plan);
 
 /* Channels (per segment and together) of what enters and leaves under the
- * present plan, and the maps' size. */
+ * present plan, and the maps' size. Where a link caps the channels that cross,
+ * they are counted behind it. */
 struct engine_tensor {
     int nsegments, c, h, w;
     const int *counts; /* [nsegments], valid until the next engine_set_plan */
@@ -48,7 +54,8 @@ void engine_run(struct engine *engine, const float *input, float *output);
 /* The values before the softmax of the last run, [classes]; NULL if this
  * engine does not hold the last layer. */
 const float *engine_logits(const struct engine *engine);
-/* The output of `layer` (absolute index) after a run, planar and compacted by the counts; for tests. */
+/* The output of `layer` (index in the model's net) after a run, planar and
+ * compacted by the counts; needs config.keep. For tests. */
 enum status engine_activation(const struct engine *engine, int layer, float *out, int *channels,
                               struct err *err) MUST_CHECK;
 

@@ -1,0 +1,124 @@
+#include "deploy/engine_internal.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct engine_config engine_defaults(void) {
+    return (struct engine_config){.last_block = -1};
+}
+
+/* Large blocks begin on a huge page, so that streaming through weights misses
+ * fewer translations. */
+void *engine_alloc(struct engine *e, size_t n, size_t size) {
+    const size_t huge = (size_t)2 << 20;
+    if (n > (SIZE_MAX - huge) / size) return NULL;
+    const size_t align = n * size >= 2 * huge ? huge : 64;
+    const size_t bytes = (n * size + align - 1) / align * align;
+    void **list = realloc(e->allocations, ((size_t)e->nallocations + 1) * sizeof *list);
+    if (!list) return NULL;
+    e->allocations = list;
+    void *block = aligned_alloc(align, bytes ? bytes : align);
+    if (!block) return NULL;
+    if (align == huge) madvise(block, bytes, MADV_HUGEPAGE); /* only a wish */
+    memset(block, 0, bytes);
+    list[e->nallocations++] = block;
+    e->bytes += bytes;
+    return block;
+}
+
+void engine_parallel(const struct engine *e, int tasks, pool_task *task, void *context) {
+    if (e->pool) pool_run(e->pool, tasks, task, context);
+    else
+        for (int i = 0; i < tasks; i++) task(context, i, 0);
+}
+
+static enum status check_blocks(const struct engine_config *config, int nblocks, int *first, int *last,
+                                struct err *err) {
+    *first = config->first_block;
+    *last = config->last_block < 0 ? nblocks - 1 : config->last_block;
+    if (*first >= 0 && *first <= *last && *last < nblocks) return STATUS_OK;
+    return err_set(err, STATUS_USAGE, "blocks %d to %d do not exist: the model has blocks 0 to %d", *first, *last,
+                   nblocks - 1);
+}
+
+/* Buffers for what is neither a tensor nor a weight. */
+static enum status make_rest(struct engine *e, struct err *err) {
+    const struct net *net = e->model->net;
+    const int logits = net_logits_layer(net);
+    size_t values = 0;
+    for (int i = 0; i < e->nops; i++)
+        if (e->ops[i].kind == OP_SOFTMAX && net_shape_size(net->layers[e->ops[i].layer].in) > values)
+            values = net_shape_size(net->layers[e->ops[i].layer].in);
+    int inputs, outputs;
+    groups_segments(e->model->groups, e->source, &inputs);
+    groups_segments(e->model->groups, e->last_layer, &outputs);
+    e->values = engine_alloc(e, values, sizeof *e->values);
+    e->input_counts = engine_alloc(e, (size_t)inputs, sizeof *e->input_counts);
+    e->output_counts = engine_alloc(e, (size_t)outputs, sizeof *e->output_counts);
+    e->block_seconds = engine_alloc(e, (size_t)(e->last_block - e->first_block + 1), sizeof *e->block_seconds);
+    bool room = e->values && e->input_counts && e->output_counts && e->block_seconds;
+    if (room && !e->model->ends.outgoing && logits >= e->first_layer && logits <= e->last_layer) {
+        e->logits = engine_alloc(e, net_shape_size(net->layers[logits].out), sizeof *e->logits);
+        room = e->logits;
+    }
+    return room ? STATUS_OK : err_memory(err, "engine");
+}
+
+enum status engine_create(struct engine **out, const struct model *model, const struct engine_config *config,
+                          struct err *err) {
+    const struct blocks *blocks = model->blocks;
+    int first, last;
+    enum status status = check_blocks(config, blocks->nblocks, &first, &last, err);
+    if (status) return status;
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) return err_memory(err, "engine");
+    e->model = model;
+    e->pool = config->pool;
+    e->kernels = config->kernels ? config->kernels : kernels_best();
+    e->keep = config->keep;
+    e->first_block = first;
+    e->last_block = last;
+    e->first_layer = blocks->block[first].first;
+    e->last_layer = blocks->block[last].last;
+    e->source = blocks->block[first].source;
+    if ((status = plan_create(&e->plan, blocks->nblocks, 0, err)) ||
+        (status = counts_create(&e->counts, model->groups, err)) || (status = engine_graph(e, err)) ||
+        (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = make_rest(e, err))) {
+        engine_destroy(&e);
+        return status;
+    }
+    engine_set_plan(e, e->plan);
+    *out = e;
+    return STATUS_OK;
+}
+
+void engine_destroy(struct engine **engine) {
+    struct engine *e = *engine;
+    if (!e) return;
+    for (int i = 0; i < e->nallocations; i++) free(e->allocations[i]);
+    free(e->allocations);
+    counts_destroy(&e->counts);
+    plan_destroy(&e->plan);
+    free(e);
+    *engine = NULL;
+}
+
+static struct engine_tensor describe(const struct engine *e, int layer, const int *counts) {
+    const struct net_shape shape = net_shape_of(e->model->net, layer);
+    struct engine_tensor t = {.h = shape.h, .w = shape.w, .counts = counts};
+    groups_segments(e->model->groups, layer, &t.nsegments);
+    for (int s = 0; s < t.nsegments; s++) t.c += counts[s];
+    return t;
+}
+
+struct engine_tensor engine_input(const struct engine *e) { return describe(e, e->source, e->input_counts); }
+struct engine_tensor engine_output(const struct engine *e) { return describe(e, e->last_layer, e->output_counts); }
+
+size_t engine_input_max(const struct engine *e) { return net_shape_size(net_shape_of(e->model->net, e->source)); }
+size_t engine_output_max(const struct engine *e) { return net_shape_size(net_shape_of(e->model->net, e->last_layer)); }
+
+const float *engine_logits(const struct engine *e) { return e->logits; }
+const double *engine_block_seconds(const struct engine *e) { return e->block_seconds; }
+size_t engine_bytes(const struct engine *e) { return e->bytes; }

@@ -1,0 +1,129 @@
+/* What the engine's files share. The engine is built in steps, each a file:
+ *
+ *   engine_graph.c   layers -> tensors, views of storages, operations
+ *   engine_memory.c  storages -> buffers, by the time they live
+ *   engine_pack.c    weights -> panels; batch norm -> tables
+ *   engine_bind.c    operations -> kernels' arguments, at full width
+ *   engine_plan.c    a plan -> counts, chunks and batch-norm rows in those arguments
+ *   engine_run.c     runs them
+ */
+#ifndef ESPALIER_ENGINE_INTERNAL_H
+#define ESPALIER_ENGINE_INTERNAL_H
+
+#include "deploy/engine.h"
+#include "deploy/kernels/layout.h"
+#include "deploy/kernels/table.h"
+
+/* Memory for one segment of one tensor: panels of 16 channels (or interleaved
+ * pixels) with a border of zeros that convolutions read as padding. */
+struct storage {
+    int channels, h, w, border, pitch;
+    int born, dies;       /* the operations that write it (-1: engine_run itself) and read it last */
+    struct layout layout; /* once there is memory */
+};
+
+/* A segment of some layer's output. One storage may be seen by many (a route,
+ * a dropout layer), each with a count of its own. */
+struct view {
+    struct storage *storage; /* NULL: no values, all zero */
+    int segment;             /* in groups->segment; -1: an intermediate copy, never pruned */
+    int first, channels;     /* of the tensor */
+};
+
+struct tensor {
+    int nviews;
+    struct view *views;
+};
+
+enum op_kind {
+    OP_CONV, /* convolutional and connected layers */
+    OP_DEPTHWISE,
+    OP_MAXPOOL,
+    OP_AVGPOOL,
+    OP_AFFINE, /* batchnorm layers */
+    OP_ADD,    /* shortcuts that no convolution takes along */
+    OP_SOFTMAX,
+    OP_CROP,
+    OP_REGROUP, /* copies part of a concatenation to where its consumer can read it */
+};
+
+/* A chunk at full width, and which channels it stands for. */
+struct full_chunk {
+    struct conv_chunk chunk;
+    int view, channel; /* of the input: the first */
+    bool whole;        /* an interleaved line, never cut */
+};
+
+/* A kernel's arguments for a range of channels of one view of the output. */
+struct part {
+    int view, first, last; /* at full width */
+    int now;               /* under the present plan: [first, now) */
+    int chunk, nchunks;    /* conv: op.full[chunk], ... */
+    union {
+        struct conv_args conv;
+        struct depthwise_args depthwise;
+        struct pooling_args pooling;
+        struct pointwise_affine_args affine;
+        struct pointwise_add_args add;
+    };
+};
+
+struct op {
+    enum op_kind kind;
+    int layer, block;
+    int shortcut; /* conv: the shortcut layer that its epilogue computes; otherwise -1 */
+    const struct tensor *in, *out;
+    const struct tensor *from; /* the other side of a shortcut: OP_ADD: a view for each of `in`; conv: one */
+
+    int nparts, nchunks;
+    struct part *parts;
+    struct full_chunk *full;   /* conv: the chunks of all parts */
+    struct conv_chunk *chunks; /* those under the present plan, at the same places */
+    float *weights;            /* packed */
+    float *scale, *shift;      /* [rows][stride]: batch norm, or 1 and the bias */
+    int rows, stride;
+};
+
+struct engine {
+    const struct model *model;
+    struct pool *pool;
+    const struct kernels *kernels;
+    bool keep;
+    int first_block, last_block, first_layer, last_layer;
+    int source; /* the layer whose output enters; -1: the network's input */
+
+    struct plan *plan;
+    struct counts *counts;
+
+    struct tensor *tensors; /* [nlayers + 1], index 0 the network's input; no views: not computed */
+    int nstorages, nops;
+    struct storage *storages;
+    struct op *ops;
+
+    int *input_counts, *output_counts;
+    float *logits;         /* [classes], or NULL */
+    float *values;         /* planar, for a softmax */
+    double *block_seconds; /* [last_block - first_block + 1] */
+
+    void **allocations; /* all that engine_destroy frees */
+    int nallocations;
+    size_t bytes;
+};
+
+/* n elements of `size` bytes, zeroed, 64-byte aligned, freed with the engine;
+ * NULL if there is no memory or the product overflows. */
+void *engine_alloc(struct engine *engine, size_t n, size_t size);
+
+static inline struct tensor *engine_tensor_of(const struct engine *engine, int layer) {
+    return &engine->tensors[layer + 1];
+}
+
+enum status engine_graph(struct engine *engine, struct err *err) MUST_CHECK;
+enum status engine_memory(struct engine *engine, struct err *err) MUST_CHECK;
+enum status engine_pack(struct engine *engine, struct op *op, struct err *err) MUST_CHECK;
+enum status engine_bind(struct engine *engine, struct err *err) MUST_CHECK;
+
+/* Runs task 0..tasks-1 on the pool, if there is one. */
+void engine_parallel(const struct engine *engine, int tasks, pool_task *task, void *context);
+
+#endif

@@ -1,0 +1,106 @@
+/* A plan becomes counts, chunks and table rows: a few words for each
+ * operation, whatever the size of the weights. */
+#include "deploy/engine_internal.h"
+
+#include <string.h>
+
+static int reads(const struct engine *e, int layer, int input, int segment) {
+    const struct model *m = e->model;
+    return counts_read(e->counts, m->net, m->blocks, m->groups, m->levels, e->plan, layer, input, segment);
+}
+
+/* Channels of the view that its layer puts out. */
+static int holds(const struct engine *e, const struct view *view) {
+    return view->segment < 0 ? view->channels : e->counts->out[view->segment];
+}
+
+static int smaller(int a, int b) { return a < b ? a : b; }
+
+/* Channels of the input's view that outputs [0, now) read. */
+static int conv_reads(const struct engine *e, const struct op *op, int view, int now) {
+    const struct net_layer *l = &e->model->net->layers[op->layer];
+    const int arrive = op->in->views[view].segment < 0 ? op->in->views[view].channels : reads(e, op->layer, 0, view);
+    if (l->groups == 1) return arrive;
+    const int out_per_group = l->filters / l->groups, in_per_group = l->in.c / l->groups;
+    return smaller(arrive, (now + out_per_group - 1) / out_per_group * in_per_group);
+}
+
+static void plan_conv(const struct engine *e, struct op *op, const float *scale, const float *shift) {
+    const int outputs = holds(e, &op->out->views[0]);
+    const int residual = op->from ? reads(e, op->shortcut, 1, 0) : 0;
+    for (int i = 0; i < op->nparts; i++) {
+        struct part *part = &op->parts[i];
+        struct conv_args *args = &part->conv;
+        part->now = smaller(part->last, outputs);
+        args->scale = scale;
+        args->shift = shift;
+        args->residual_channels = residual;
+        args->nchunks = 0;
+        if (part->now <= part->first) continue;
+        int view = -1, arrive = 0;
+        struct conv_chunk *chunk = op->chunks + part->chunk;
+        for (int k = part->chunk; k < part->chunk + part->nchunks; k++) {
+            const struct full_chunk *full = &op->full[k];
+            if (full->view != view) arrive = conv_reads(e, op, view = full->view, part->now);
+            if (!full->whole && full->channel >= arrive) continue;
+            *chunk = full->chunk;
+            if (!full->whole) chunk->rows = smaller(chunk->rows, arrive - full->channel);
+            chunk++;
+        }
+        args->nchunks = (int)(chunk - (op->chunks + part->chunk));
+    }
+}
+
+static void plan_views(const struct engine *e, struct op *op, const float *scale, const float *shift) {
+    for (int i = 0; i < op->nparts; i++) {
+        struct part *part = &op->parts[i];
+        const struct view *out = &op->out->views[part->view];
+        part->now = smaller(part->last, holds(e, out));
+        if (op->kind == OP_DEPTHWISE) {
+            part->depthwise.scale = scale;
+            part->depthwise.shift = shift;
+        } else if (op->kind == OP_AFFINE) {
+            part->affine.scale = scale + out->first;
+            part->affine.shift = shift + out->first;
+        } else if (op->kind == OP_ADD) {
+            const struct view *from = &op->from->views[part->view];
+            part->add.from_channels = from->segment < 0 ? from->channels : reads(e, op->layer, 1, part->view);
+        }
+    }
+}
+
+/* What crosses into block `block` as the output of `layer`: capped by the link
+ * there, if `block` is not the network's first (whose counts know the link). */
+static void cross(const struct engine *e, int layer, int block, int *counts) {
+    const struct model *m = e->model;
+    int n;
+    const struct segment *segments = groups_segments(m->groups, layer, &n);
+    for (int s = 0; s < n; s++) {
+        counts[s] = e->counts->out[m->groups->first_segment[layer + 1] + s];
+        if (block > 0 && block < m->blocks->nblocks)
+            counts[s] = smaller(counts[s], levels_keep(m->levels, e->plan->link[block], segments[s].group) *
+                                               segments[s].unit);
+    }
+}
+
+void engine_set_plan(struct engine *e, const struct plan *plan) {
+    const struct model *m = e->model;
+    const size_t n = (size_t)plan->nblocks;
+    memmove(e->plan->level, plan->level, n * sizeof *plan->level);
+    memmove(e->plan->link, plan->link, n * sizeof *plan->link);
+    memmove(e->plan->codec, plan->codec, n * sizeof *plan->codec);
+    counts_set(e->counts, m->net, m->blocks, m->groups, m->levels, e->plan);
+    for (int i = 0; i < e->nops; i++) {
+        struct op *op = &e->ops[i];
+        const float *scale = op->scale, *shift = op->shift;
+        if (op->rows > 1) {
+            const int row = model_row(m, plan->level[op->block], plan_incoming(e->plan, op->block));
+            scale += (size_t)row * (size_t)op->stride;
+            shift += (size_t)row * (size_t)op->stride;
+        }
+        if (op->kind == OP_CONV) plan_conv(e, op, scale, shift);
+        else plan_views(e, op, scale, shift);
+    }
+    cross(e, e->source, e->first_block, e->input_counts);
+    cross(e, e->last_layer, e->last_block + 1, e->output_counts);
+}
