@@ -7,8 +7,6 @@
 
 typedef enum status command_fn(int argc, char **argv, struct err *err);
 
-enum status cmd_train(int argc, char **argv, struct err *err);
-enum status cmd_eval(int argc, char **argv, struct err *err);
-enum status cmd_classifier(int argc, char **argv, struct err *err);
+command_fn cmd_train, cmd_eval;
 
 #endif
