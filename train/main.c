@@ -12,6 +12,7 @@ static const struct {
     command_fn *run;
     const char *summary;
 } commands[] = {
+    {"convert", cmd_convert, "a model from Darknet's cfg and weights, or back"},
     {NULL, NULL, NULL},
 };
 
