@@ -34,7 +34,7 @@ ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. -pthread -fno-math-errno $(WARN) -MMD -
 LDFLAGS_ALL := -pthread $(LDFLAGS_$(CONFIG)) $(LDFLAGS)
 COMMON_LIBS := -lcjson -lz -ljpeg -lsodium -lm
 DEPLOY_LIBS := -lzmq -lsqlite3 $(COMMON_LIBS)
-TRAIN_LIBS  := -ldnnl $(COMMON_LIBS)
+TRAIN_LIBS  := -ldnnl -lgomp $(COMMON_LIBS)
 
 # ---- packages ---------------------------------------------------------------
 
@@ -84,8 +84,10 @@ $(foreach isa,$(ISAS),$(eval $(call simd_rule,$(isa))))
 
 %.o: | $(DEPS)-deploy
 $(TRAIN_OBJ) $(B)/train/main.o: | $(DEPS)-train
+# The training backend's own loops: threads as oneDNN's, vectorised.
+$(B)/train/ops_%.o: ALL_CFLAGS += -O3 -fopenmp -fno-trapping-math
 # The references must not be contracted into fused multiply-adds.
-$(B)/deploy/kernels/%_ref.o: CFLAGS += -ffp-contract=off
+$(B)/deploy/kernels/%_ref.o: ALL_CFLAGS += -ffp-contract=off
 # Somebody else's header: its memory accesses are checked, its shifts are not ours to mend.
 $(B)/common/image_stb.o: CFLAGS += -fno-sanitize=undefined
 
@@ -136,7 +138,7 @@ $(B)/tests/%.o: tests/%.c | $(DEPS)-test $(DEPS)-deploy $(if $(CROSS),,$(DEPS)-t
 	@mkdir -p $(@D)
 	$(Q)$(if $(filter 0,$(V)),echo "  CC    $<";) $(CC) $(ALL_CFLAGS) -c $< -o $@
 $(B)/tests/%: $(B)/tests/%.o $(B)/libdeploy.a $(if $(CROSS),,$(B)/libtrain.a) $(B)/libcommon.a
-	$(LINK) -o $@ -lcmocka $(DEPLOY_LIBS) $(if $(CROSS),,-ldnnl)
+	$(LINK) -o $@ -lcmocka $(DEPLOY_LIBS) $(if $(CROSS),,-ldnnl -lgomp)
 .PRECIOUS: $(B)/tests/%.o
 
 ## check: the fast tests, under a minute

@@ -1,0 +1,57 @@
+/* The network's insides, shared by network*.c. */
+#ifndef ESPALIER_TRAIN_NETWORK_PRIVATE_H
+#define ESPALIER_TRAIN_NETWORK_PRIVATE_H
+
+#include "train/layers/layer.h"
+#include "train/layers/norm.h"
+
+struct node { /* a layer in the network; also, without a layer, the network's input */
+    struct layer *layer;
+    const struct layer_kind *kind;
+    int ninputs;
+    int *inputs;              /* nodes */
+    struct layer_tensor out;  /* of the last pass */
+    struct layer_range *out_ranges;
+    struct layer_tensor *in;  /* what the layer reads of its inputs */
+    struct layer_range *in_ranges; /* of all inputs: input k's begin at in_first[k] */
+    int *in_first;
+    int row;                  /* batch-norm row of the last pass */
+    int slot;                 /* its gradient's buffer */
+    bool in_place;            /* shares it with inputs[0], whose only reader it is */
+    bool started;             /* the gradient holds something */
+    bool wanted;              /* the gradient is of use to somebody */
+};
+
+struct network {
+    struct ops *ops;
+    struct model *model; /* borrowed */
+    struct counts *counts;
+    int batch;
+    int nnodes; /* node 0 is the input, node i + 1 layer i; up to the logits */
+    struct node *nodes;
+    struct network_view view;
+    struct network_param *params;
+    float *values, *grads;
+    int nslots;
+    struct {
+        float *values;
+        size_t size; /* per image */
+    } *slots;
+    float *input_grad;
+    /* of the last pass */
+    enum network_mode mode;
+    int n;
+    uint64_t seed;
+    bool trained; /* it was a training pass, and its activations are still there */
+};
+
+/* network_params.c: the list of trained tensors, and where they lie. */
+enum status network_params_create(struct network *network, struct err *err) MUST_CHECK;
+struct layer_params network_params_of(const struct network *network, int layer);
+
+/* network_plan.c: gradient buffers, and the shapes of a pass. */
+enum status network_slots_create(struct network *network, struct err *err) MUST_CHECK;
+/* Sets every node's tensors to what the plan keeps. */
+void network_set_plan(struct network *network, const struct plan *plan);
+
+#endif
