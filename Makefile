@@ -137,7 +137,10 @@ SLOW_SH  := $(wildcard tests/cli/*.sh tests/golden/*.sh tests/net/*.sh)
 $(B)/tests/%.o: tests/%.c | $(DEPS)-test $(DEPS)-deploy $(if $(CROSS),,$(DEPS)-train)
 	@mkdir -p $(@D)
 	$(Q)$(if $(filter 0,$(V)),echo "  CC    $<";) $(CC) $(ALL_CFLAGS) -c $< -o $@
-$(B)/tests/%: $(B)/tests/%.o $(B)/libdeploy.a $(if $(CROSS),,$(B)/libtrain.a) $(B)/libcommon.a
+# What several tests share: tests/*.c.
+HELP_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard tests/*.c))
+$(eval $(call archive,$(B)/libtests.a,$(HELP_OBJ)))
+$(B)/tests/%: $(B)/tests/%.o $(B)/libtests.a $(B)/libdeploy.a $(if $(CROSS),,$(B)/libtrain.a) $(B)/libcommon.a
 	$(LINK) -o $@ -lcmocka $(DEPLOY_LIBS) $(if $(CROSS),,-ldnnl -lgomp)
 .PRECIOUS: $(B)/tests/%.o
 
@@ -179,4 +182,4 @@ help:
 	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 -include $(COMMON_OBJ:.o=.d) $(TRAIN_OBJ:.o=.d) $(DEPLOY_OBJ:.o=.d) $(B)/train/main.d $(B)/deploy/main.d \
-	$(FAST_BIN:=.d) $(SLOW_BIN:=.d)
+	$(FAST_BIN:=.d) $(SLOW_BIN:=.d) $(HELP_OBJ:.o=.d)
