@@ -200,6 +200,20 @@ static void read_by(const struct tensor *t, int op, int border) {
     }
 }
 
+/* A convolution steps through all its views alike, so their borders must be
+ * equal: raises the lower ones. Returns whether anything changed. */
+static bool level_borders(const struct tensor *t) {
+    int border = 0;
+    bool changed = false;
+    for (int v = 0; v < t->nviews; v++)
+        if (t->views[v].storage->border > border) border = t->views[v].storage->border;
+    for (int v = 0; v < t->nviews; v++) {
+        changed |= t->views[v].storage->border != border;
+        t->views[v].storage->border = border;
+    }
+    return changed;
+}
+
 static void find_lifetimes(struct engine *e) {
     for (int i = 0; i < e->nops; i++) {
         const struct op *op = &e->ops[i];
@@ -207,6 +221,11 @@ static void find_lifetimes(struct engine *e) {
         const bool pads = (op->kind == OP_CONV || op->kind == OP_DEPTHWISE) && l->kind == NET_CONVOLUTIONAL;
         read_by(op->in, i, pads ? l->pad : 0);
         read_by(op->from, i, 0);
+    }
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int i = 0; i < e->nops; i++)
+            if (e->ops[i].kind == OP_CONV) changed |= level_borders(e->ops[i].in);
     }
     const int logits = net_logits_layer(e->model->net);
     read_by(engine_tensor_of(e, e->last_layer), ALWAYS, 0);
