@@ -6,6 +6,7 @@
 #ifndef ESPALIER_AUGMENT_H
 #define ESPALIER_AUGMENT_H
 
+#include "common/cfg.h"
 #include "common/err.h"
 #include "common/image.h"
 
@@ -23,18 +24,17 @@ struct augment {
 
 /* No change at all. */
 struct augment augment_none(void);
-/* Reads flip (1), pad (0), min_crop, max_crop, angle, aspect, hue, saturation
- * and exposure of the cfg's [net], with Darknet's defaults: min_crop the input's
- * width and max_crop twice that; where `pad` is given, 0 for both. */
-struct cfg;
+/* Reads flip (1), pad_crop (0), min_crop, max_crop, angle, aspect, hue,
+ * saturation and exposure of the cfg's [net], with Darknet's defaults: min_crop
+ * the input's width and max_crop twice that; where pad_crop is given, 0 for both. */
 enum status augment_from_cfg(struct augment *augment, const struct cfg *cfg, struct err *err) MUST_CHECK;
 /* The shorter side that an image must be decoded to (for image_decode). */
 int augment_want_side(const struct augment *augment, const struct image_preproc *preproc);
 
-/* Room that augment_apply needs; grown as needed, reused from image to image,
- * one per thread. */
+/* Room that augment_apply needs: zeroed to begin with, made as needed, reused
+ * from image to image, one per thread. */
 struct augment_scratch {
-    struct image a, b;
+    struct image fitted;
 };
 void augment_scratch_free(struct augment_scratch *scratch);
 
