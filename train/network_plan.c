@@ -103,8 +103,9 @@ static void lay_out(struct network *network, struct lives *lives) {
             struct node *input = &network->nodes[source];
             if (source == 0 || input->slot >= 0) continue;
             struct net_shape shape = net_shape_of(network->model->net, source - 1);
-            node->in_place = node->kind->in_place && k == 0 && lives->readers[source] == 1;
-            input->slot = node->in_place ? node->slot : take(network, lives, net_shape_size(shape));
+            bool in_place = node->kind->in_place && k == 0 && lives->readers[source] == 1;
+            input->slot = in_place ? node->slot : take(network, lives, net_shape_size(shape));
+            node->in_place |= in_place;
         }
         if (!node->in_place) lives->busy[node->slot] = false;
     }
