@@ -88,7 +88,9 @@ static char *format_text(const char *format, ...) {
     return text;
 }
 
-static bool is_slice(const struct model *model) { return model->ends.nincoming > 0 || model->ends.outgoing; }
+static bool is_slice(const struct model *model) {
+    return model->ends.nincoming > 0 || model->ends.outgoing || model->parent[0] != 0;
+}
 /* Only images are preprocessed. */
 static bool has_preproc(int channels) { return channels == 1 || channels == 3; }
 
