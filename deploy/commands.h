@@ -7,6 +7,8 @@
 
 typedef enum status command_fn(int argc, char **argv, struct err *err);
 
+command_fn cmd_info, cmd_slice, cmd_prune;
 command_fn cmd_keygen;
+command_fn cmd_worker;
 
 #endif

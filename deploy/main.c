@@ -12,6 +12,9 @@ static const struct {
     command_fn *run;
     const char *summary;
 } commands[] = {
+    {"info", cmd_info, "layers, cut points, prune groups and levels of a model"},
+    {"slice", cmd_slice, "each slice as a model file of its own"},
+    {"prune", cmd_prune, "a dense, smaller model of one plan"},
     {"keygen", cmd_keygen, "make the keys that devices know each other by"},
     {NULL, NULL, NULL},
 };
