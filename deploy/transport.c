@@ -230,6 +230,15 @@ void packet_free(struct packet *packet) {
     packet->held = false;
 }
 
+void packet_move(struct packet *to, struct packet *from) {
+    assert(!to->held && from->held);
+    zmq_msg_init(&to->body);
+    zmq_msg_move(&to->body, &from->body);
+    zmq_msg_close(&from->body);
+    to->held = true;
+    from->held = false;
+}
+
 const uint8_t *packet_bytes(const struct packet *packet, size_t *length) {
     zmq_msg_t *body = (zmq_msg_t *)(uintptr_t)&packet->body; /* ZeroMQ's getter is not const */
     *length = zmq_msg_size(body);

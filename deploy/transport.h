@@ -57,6 +57,8 @@ struct packet {
     bool held;
 };
 void packet_free(struct packet *packet);
+/* Moves a packet; `to` must hold none. Small packets' bytes move with it. */
+void packet_move(struct packet *to, struct packet *from);
 const uint8_t *packet_bytes(const struct packet *packet, size_t *length);
 
 /* A buffer for a message whose payload will have at most `capacity` bytes; its

@@ -1,0 +1,31 @@
+/* A stage: one slice of the network and what turns a message that arrives into
+ * the message that goes on. Knows nothing of sockets.
+ *
+ * A frame carries the plan it is to be run at. If that is not the present one,
+ * the engine is switched before the frame: microseconds, and no allocation.
+ * What crosses to the next stage is cut to the channels that it will read: the
+ * link's cap and the next stage's own level. */
+#ifndef ESPALIER_STAGE_H
+#define ESPALIER_STAGE_H
+
+#include "common/model.h"
+#include "common/pool.h"
+#include "deploy/transport.h"
+#include "deploy/wire.h"
+
+struct stage;
+
+/* Loads the slice's file; `index` of `count` stages. `pool` is borrowed, or
+ * NULL. STATUS_FORMAT if the file cannot be stage `index`. */
+enum status stage_create(struct stage **stage, const char *path, int index, int count, struct pool *pool,
+                         struct err *err) MUST_CHECK;
+void stage_destroy(struct stage **stage);
+const struct model *stage_model(const struct stage *stage);
+
+/* Runs the frame in `message` (a WIRE_FRAME for this stage) and makes the
+ * packet for the next one, or the result. `queue_us`: how long the frame has
+ * waited here. Errors are of this frame alone: it can have no result. */
+enum status stage_run(struct stage *stage, const struct wire_message *message, uint32_t queue_us,
+                      uint32_t link_bytes, uint32_t link_us, struct packet *out, struct err *err) MUST_CHECK;
+
+#endif

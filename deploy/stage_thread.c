@@ -1,0 +1,346 @@
+#include "deploy/stage_thread.h"
+
+#include "common/file.h"
+#include "common/log.h"
+#include "common/pool.h"
+#include "deploy/profile.h"
+#include "deploy/stage.h"
+#include "deploy/store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { PROFILE_REPEATS = 5, MAX_PROFILE = 8 << 20 };
+
+enum job_kind { JOB_LOAD, JOB_MEASURE, JOB_FRAME };
+
+struct job {
+    struct job *next;
+    enum job_kind kind;
+    char *path; /* LOAD, MEASURE */
+    char hash[WIRE_HASH];
+    int index, count;
+    struct packet packet; /* FRAME */
+    struct wire_message message;
+    double came_s;
+};
+
+struct outcome_node {
+    struct outcome_node *next;
+    struct outcome outcome;
+};
+
+struct stage_thread {
+    pthread_t thread;
+    bool running;
+    int event_fd;
+    struct pool *pool;
+    struct stage *stage; /* the thread's own */
+
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    struct job *jobs;
+    struct outcome_node *outcomes, **last_outcome;
+    bool stop;
+    uint32_t link_bytes, link_us;
+};
+
+static void free_job(struct job *job) {
+    packet_free(&job->packet);
+    free(job->path);
+    free(job);
+}
+
+static void free_node(struct outcome_node *node) {
+    packet_free(&node->outcome.packet);
+    free(node->outcome.json);
+    free(node);
+}
+
+/* ---- the thread's side ---- */
+
+static void load(struct stage_thread *t, const struct job *job, struct outcome *o) {
+    stage_destroy(&t->stage);
+    if (!store_check(job->path, job->hash)) {
+        o->kind = OUTCOME_MISSING;
+        return;
+    }
+    struct err err;
+    o->kind = OUTCOME_LOADED;
+    o->status = stage_create(&t->stage, job->path, job->index, job->count, t->pool, &err);
+    if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
+}
+
+/* A profile kept from an earlier measurement, if it is one of this slice. */
+static char *cached_profile(const char *path, const struct model *model) {
+    uint8_t *text;
+    size_t length;
+    struct profile *profile = NULL;
+    if (file_read(path, MAX_PROFILE, &text, &length, NULL)) return NULL;
+    bool good = !profile_parse(&profile, path, (const char *)text, NULL) &&
+                profile->nblocks == model->blocks->nblocks && profile->nlevels == model->levels->nlevels;
+    profile_destroy(&profile);
+    if (good) return (char *)text;
+    free(text);
+    return NULL;
+}
+
+static void keep_profile(const char *path, const char *json) {
+    struct file_replace file;
+    if (file_replace_open(&file, path, NULL)) return;
+    fputs(json, file.stream);
+    if (file_replace_commit(&file, NULL)) return; /* measured again next time */
+}
+
+static void measure(struct stage_thread *t, const struct job *job, struct outcome *o) {
+    struct err err;
+    o->kind = OUTCOME_MEASURED;
+    if (!t->stage) {
+        o->status = err_set(&err, STATUS_FORMAT, "no slice to measure");
+    } else if (!(o->json = cached_profile(job->path, stage_model(t->stage)))) {
+        struct profile *profile = NULL;
+        o->status = profile_measure(&profile, stage_model(t->stage), t->pool, PROFILE_REPEATS, &err);
+        if (!o->status && !(o->json = profile_json(profile))) o->status = err_memory(&err, "profile");
+        profile_destroy(&profile);
+        if (!o->status) keep_profile(job->path, o->json);
+    }
+    if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
+}
+
+static void run_frame(struct stage_thread *t, const struct job *job, struct outcome *o, uint32_t link_bytes,
+                      uint32_t link_us) {
+    struct err err;
+    double waited_us = (log_now_s() - job->came_s) * 1e6;
+    o->kind = OUTCOME_FRAME;
+    o->session = job->message.session;
+    o->seq = job->message.frame.seq;
+    o->attempt = job->message.frame.attempt;
+    if (!t->stage) o->status = err_set(&err, STATUS_FORMAT, "no slice is loaded");
+    else
+        o->status = stage_run(t->stage, &job->message, waited_us < UINT32_MAX ? (uint32_t)waited_us : UINT32_MAX,
+                              link_bytes, link_us, &o->packet, &err);
+    if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
+}
+
+static void push_outcome(struct stage_thread *t, struct outcome_node *node) {
+    node->next = NULL;
+    pthread_mutex_lock(&t->mutex);
+    *t->last_outcome = node;
+    t->last_outcome = &node->next;
+    pthread_mutex_unlock(&t->mutex);
+    uint64_t one = 1;
+    while (write(t->event_fd, &one, sizeof one) < 0 && errno == EINTR) {}
+}
+
+static void *thread_main(void *argument) {
+    struct stage_thread *t = argument;
+    for (;;) {
+        pthread_mutex_lock(&t->mutex);
+        while (!t->jobs && !t->stop) pthread_cond_wait(&t->wake, &t->mutex);
+        if (t->stop) break;
+        struct job *job = t->jobs;
+        t->jobs = job->next;
+        uint32_t link_bytes = t->link_bytes, link_us = t->link_us;
+        if (job->kind == JOB_FRAME) t->link_bytes = t->link_us = 0;
+        pthread_mutex_unlock(&t->mutex);
+
+        struct outcome_node *node = calloc(1, sizeof *node);
+        if (node) {
+            if (job->kind == JOB_LOAD) load(t, job, &node->outcome);
+            else if (job->kind == JOB_MEASURE) measure(t, job, &node->outcome);
+            else run_frame(t, job, &node->outcome, link_bytes, link_us);
+            push_outcome(t, node);
+        } else {
+            log_warn("out of memory: a frame is dropped"); /* it will be sent again */
+        }
+        free_job(job);
+    }
+    pthread_mutex_unlock(&t->mutex);
+    return NULL;
+}
+
+/* ---- the worker's side ---- */
+
+enum status stage_thread_create(struct stage_thread **out, int threads, struct err *err) {
+    struct stage_thread *t = calloc(1, sizeof *t);
+    if (!t) return err_memory(err, "stage");
+    t->last_outcome = &t->outcomes;
+    pthread_mutex_init(&t->mutex, NULL);
+    pthread_cond_init(&t->wake, NULL);
+    t->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    enum status status = t->event_fd < 0 ? err_errno(err, "eventfd") : STATUS_OK;
+    if (!status) status = pool_create(&t->pool, threads > 0 ? threads : pool_default_threads(), err);
+    if (!status) {
+        errno = pthread_create(&t->thread, NULL, thread_main, t);
+        if (errno) status = err_errno(err, "thread");
+        else t->running = true;
+    }
+    if (status) stage_thread_destroy(&t);
+    else *out = t;
+    return status;
+}
+
+void stage_thread_destroy(struct stage_thread **pointer) {
+    struct stage_thread *t = *pointer;
+    if (!t) return;
+    if (t->running) {
+        pthread_mutex_lock(&t->mutex);
+        t->stop = true;
+        pthread_cond_signal(&t->wake);
+        pthread_mutex_unlock(&t->mutex);
+        pthread_join(t->thread, NULL);
+    }
+    for (struct job *job; (job = t->jobs); free_job(job)) t->jobs = job->next;
+    for (struct outcome_node *node; (node = t->outcomes); free_node(node)) t->outcomes = node->next;
+    stage_destroy(&t->stage);
+    pool_destroy(&t->pool);
+    if (t->event_fd >= 0) close(t->event_fd);
+    pthread_mutex_destroy(&t->mutex);
+    pthread_cond_destroy(&t->wake);
+    free(t);
+    *pointer = NULL;
+}
+
+int stage_thread_cores(const struct stage_thread *t) { return pool_threads(t->pool); }
+int stage_thread_fd(const struct stage_thread *t) { return t->event_fd; }
+
+static void append(struct stage_thread *t, struct job *job) {
+    struct job **last = &t->jobs;
+    while (*last) last = &(*last)->next;
+    job->next = NULL;
+    *last = job;
+    pthread_cond_signal(&t->wake);
+}
+
+static enum status append_path(struct stage_thread *t, enum job_kind kind, const char *path, const char *hash,
+                               int index, int count, struct err *err) {
+    struct job *job = calloc(1, sizeof *job);
+    if (!job || !(job->path = strdup(path))) {
+        free(job);
+        return err_memory(err, "job");
+    }
+    job->kind = kind;
+    snprintf(job->hash, sizeof job->hash, "%s", hash);
+    job->index = index;
+    job->count = count;
+    pthread_mutex_lock(&t->mutex);
+    append(t, job);
+    pthread_mutex_unlock(&t->mutex);
+    return STATUS_OK;
+}
+
+enum status stage_thread_load(struct stage_thread *t, const char *path, const char *hash, int index, int count,
+                              struct err *err) {
+    return append_path(t, JOB_LOAD, path, hash, index, count, err);
+}
+
+enum status stage_thread_measure(struct stage_thread *t, const char *cache, struct err *err) {
+    return append_path(t, JOB_MEASURE, cache, "", 0, 0, err);
+}
+
+enum status stage_thread_frame(struct stage_thread *t, struct packet *packet, const struct wire_message *message,
+                               int most, struct err *err) {
+    struct job *job = calloc(1, sizeof *job);
+    if (!job) return err_memory(err, "frame");
+    job->kind = JOB_FRAME;
+    job->came_s = log_now_s();
+    int waiting = 0;
+    enum status status = STATUS_OK;
+    pthread_mutex_lock(&t->mutex);
+    struct job **at = &t->jobs;
+    for (; *at; at = &(*at)->next) {
+        const struct wire_message *other = &(*at)->message;
+        if ((*at)->kind != JOB_FRAME) continue;
+        if (other->session == message->session && other->frame.seq == message->frame.seq) break;
+        waiting++;
+    }
+    if (*at && (*at)->message.frame.attempt >= message->frame.attempt) {
+        packet_free(packet); /* it waits already */
+        free(job);
+    } else if (!*at && waiting >= most) {
+        status = err_set(err, STATUS_LIMIT, "%d frames wait already", waiting);
+        free(job);
+    } else {
+        size_t length;
+        size_t at_payload = (size_t)(message->payload - packet_bytes(packet, &length));
+        job->message = *message;
+        packet_move(&job->packet, packet);
+        job->message.payload = packet_bytes(&job->packet, &length) + at_payload;
+        if (*at) { /* the older attempt's place */
+            struct job *older = *at;
+            job->next = older->next;
+            *at = job;
+            free_job(older);
+        } else {
+            append(t, job);
+        }
+    }
+    pthread_mutex_unlock(&t->mutex);
+    return status;
+}
+
+void stage_thread_clear(struct stage_thread *t) {
+    pthread_mutex_lock(&t->mutex);
+    for (struct job **at = &t->jobs; *at;) {
+        struct job *job = *at;
+        if (job->kind == JOB_FRAME) {
+            *at = job->next;
+            free_job(job);
+        } else {
+            at = &job->next;
+        }
+    }
+    t->last_outcome = &t->outcomes;
+    while (*t->last_outcome) {
+        struct outcome_node *node = *t->last_outcome;
+        if (node->outcome.kind == OUTCOME_FRAME) {
+            *t->last_outcome = node->next;
+            free_node(node);
+        } else {
+            t->last_outcome = &node->next;
+        }
+    }
+    t->link_bytes = t->link_us = 0;
+    pthread_mutex_unlock(&t->mutex);
+}
+
+int stage_thread_queued(struct stage_thread *t) {
+    int n = 0;
+    pthread_mutex_lock(&t->mutex);
+    for (const struct job *job = t->jobs; job; job = job->next) n += job->kind == JOB_FRAME;
+    pthread_mutex_unlock(&t->mutex);
+    return n;
+}
+
+void stage_thread_link(struct stage_thread *t, uint32_t bytes, uint32_t us) {
+    pthread_mutex_lock(&t->mutex);
+    t->link_bytes = bytes;
+    t->link_us = us;
+    pthread_mutex_unlock(&t->mutex);
+}
+
+bool stage_thread_collect(struct stage_thread *t, struct outcome *outcome) {
+    uint64_t ignored;
+    pthread_mutex_lock(&t->mutex);
+    while (read(t->event_fd, &ignored, sizeof ignored) < 0 && errno == EINTR) {}
+    struct outcome_node *node = t->outcomes;
+    if (node) {
+        t->outcomes = node->next;
+        if (!t->outcomes) t->last_outcome = &t->outcomes;
+    }
+    pthread_mutex_unlock(&t->mutex);
+    if (!node) return false;
+    struct packet held = { 0 };
+    bool has_packet = node->outcome.packet.held;
+    if (has_packet) packet_move(&held, &node->outcome.packet);
+    *outcome = node->outcome;
+    outcome->packet = (struct packet){ 0 };
+    if (has_packet) packet_move(&outcome->packet, &held);
+    free(node);
+    return true;
+}

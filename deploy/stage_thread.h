@@ -1,0 +1,56 @@
+/* A thread that runs a stage, so that a worker can go on talking while it
+ * computes. Jobs are done in order; outcomes come back in order.
+ *
+ * A frame that waits and comes again (with a higher attempt, after a fault)
+ * takes its own place: it is run once. */
+#ifndef ESPALIER_STAGE_THREAD_H
+#define ESPALIER_STAGE_THREAD_H
+
+#include "common/err.h"
+#include "deploy/transport.h"
+#include "deploy/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct stage_thread;
+
+/* `threads` the engine computes with; 0: all cores. */
+enum status stage_thread_create(struct stage_thread **thread, int threads, struct err *err) MUST_CHECK;
+/* Waits for the frame that is being computed. */
+void stage_thread_destroy(struct stage_thread **thread);
+int stage_thread_cores(const struct stage_thread *thread);
+/* Readable when stage_thread_collect has something. */
+int stage_thread_fd(const struct stage_thread *thread);
+
+/* Replaces the stage by the slice at `path`, whose content must have `hash`. */
+enum status stage_thread_load(struct stage_thread *thread, const char *path, const char *hash, int index, int count,
+                              struct err *err) MUST_CHECK;
+/* Measures the loaded slice's latencies, or reads them from `cache` if they
+ * are there already. */
+enum status stage_thread_measure(struct stage_thread *thread, const char *cache, struct err *err) MUST_CHECK;
+/* Queues a frame and takes the packet over on success. `message` was read from
+ * it. STATUS_LIMIT: `most` frames wait already. */
+enum status stage_thread_frame(struct stage_thread *thread, struct packet *packet, const struct wire_message *message,
+                               int most, struct err *err) MUST_CHECK;
+/* Forgets the frames that wait, and outcomes of frames not yet collected. The
+ * one being computed still comes. */
+void stage_thread_clear(struct stage_thread *thread);
+int stage_thread_queued(struct stage_thread *thread);
+/* What the link to the next stage did with the latest frame it acknowledged:
+ * goes out with the next frame. */
+void stage_thread_link(struct stage_thread *thread, uint32_t bytes, uint32_t us);
+
+enum outcome_kind { OUTCOME_LOADED, OUTCOME_MISSING, OUTCOME_MEASURED, OUTCOME_FRAME };
+struct outcome {
+    enum outcome_kind kind;
+    enum status status; /* LOADED, MEASURED, FRAME; with `text` if it is not 0 */
+    char text[WIRE_TEXT];
+    char *json;           /* MEASURED: malloc'ed, the collector's */
+    uint64_t session, seq; /* FRAME */
+    uint32_t attempt;
+    struct packet packet; /* FRAME: for the next stage, the collector's */
+};
+bool stage_thread_collect(struct stage_thread *thread, struct outcome *outcome);
+
+#endif
