@@ -76,8 +76,8 @@ struct planner_value {
 
 struct planner_solution {
     enum planner_outcome outcome;
-    bool exact; /* false: the table of states overflowed, and the plan may not be the best (it is never
-                 * worse than the best plan of one level for all) */
+    bool exact; /* false: given up after a bounded effort (many slices, many codecs and frames queued);
+                 * then the best plan found, and an outcome that may be too pessimistic */
     struct planner_choice choice[PLANNER_MAX_SLICES];
     struct planner_value value;
     int states; /* partial plans kept, a measure of effort */

@@ -1,0 +1,66 @@
+/* Bounds for the planner's search, computed backwards over the links once per
+ * solve. Private to the planner.
+ *
+ * A node is a link together with what crosses it: (arriving level, codec). All
+ * that the rest of the pipeline depends on is in the node. */
+#ifndef ESPALIER_PLANNER_BOUNDS_H
+#define ESPALIER_PLANNER_BOUNDS_H
+
+#include "deploy/planner.h"
+
+enum { PLANNER_NODES = PLAN_MAX_LEVELS * CODEC_COUNT };
+
+static inline int planner_node(int arriving, int codec) {
+    return arriving * CODEC_COUNT + codec;
+}
+
+/* A row of encode, wire or decode: [CODEC_COUNT] times of a link at a level. */
+static inline const int64_t *planner_row(const struct planner_problem *p, const int64_t *table, int s, int level) {
+    return table + ((size_t)s * p->nlevels + level) * CODEC_COUNT;
+}
+
+static inline int64_t planner_compute(const struct planner_problem *p, int s, int own, int incoming) {
+    return p->compute[((size_t)s * p->nlevels + own) * p->nlevels + incoming];
+}
+
+/* Steps through the nodes in front of slice s that can follow a slice that ran
+ * at `level` (the source: 0): start with *link = -1; false after the last. */
+bool planner_next_node(const struct planner_problem *problem, int s, int level, int *link, int *codec);
+
+/* What each stage and link counts in a weighted sum of times. */
+struct planner_weights {
+    double stage[PLANNER_MAX_SLICES + 1]; /* [0]: the source, which encodes only; [s + 1]: slice s */
+    double link[PLANNER_MAX_SLICES];
+};
+
+/* Least weighted sum of cost and time to the end, and the plan that has it. */
+struct planner_bound {
+    double weight_cost, weight_time;
+    double from_node[PLANNER_MAX_SLICES][PLANNER_NODES]; /* standing in front of slice s; DBL_MAX: no way */
+    double behind[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS];  /* slice s computed, at a level */
+    double total;                                        /* from the source */
+    struct planner_choice choice[PLANNER_MAX_SLICES];    /* valid if total < DBL_MAX */
+    double time, cost;                                   /* of that plan; time by the weights */
+    uint8_t level[PLANNER_MAX_SLICES][PLANNER_NODES];    /* best next steps */
+    uint8_t node[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS];
+};
+
+/* Minimises weight_cost * cost + weight_time * (weighted time) over plans
+ * whose stages and links take at most bottleneck_max, or nearly so: coding may
+ * be looked at apart from computing, so the bound may lie below. */
+void planner_bound_fill(struct planner_bound *bound, const struct planner_problem *problem, int64_t bottleneck_max,
+                        double weight_cost, double weight_time, const struct planner_weights *weights);
+
+/* Least bottleneck to the end, a lower bound in the same sense. */
+struct planner_minimax {
+    int64_t from_node[PLANNER_MAX_SLICES][PLANNER_NODES];
+    int64_t behind[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS];
+    int64_t total;
+};
+void planner_minimax_fill(struct planner_minimax *minimax, const struct planner_problem *problem);
+
+/* Times of a plan's stages (index as in planner_weights) and links. */
+void planner_loads(const struct planner_problem *problem, const struct planner_choice *choice, int64_t *stage,
+                   int64_t *link);
+
+#endif
