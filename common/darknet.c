@@ -30,7 +30,8 @@ static size_t header_size(const struct header *h) { return 12 + (wide_seen(h) ? 
 
 struct blob {
     int layer;
-    float *data;
+    float *data;    /* NULL: `constant` throughout (written only) */
+    float constant;
     size_t count;
     int columns;   /* connected weights: inputs, else 0 */
     bool variance; /* where the forms of batch norm differ */
@@ -39,15 +40,24 @@ struct blob {
 static void add_blob(struct blob *blobs, int *n, int layer, float *data, size_t count) {
     blobs[(*n)++] = (struct blob){.layer = layer, .data = data, .count = count};
 }
+static void add_constant(struct blob *blobs, int *n, int layer, float constant, size_t count) {
+    blobs[(*n)++] = (struct blob){.layer = layer, .constant = constant, .count = count};
+}
 
-/* All of a model's tensors as Darknet orders them; room for 5 a layer. */
-static int list_blobs(const struct model *model, struct blob *blobs) {
+/* Whether [batchnorm] layers are written as convolutions of weight 1. */
+static bool replaces_batchnorm(const struct model *model) { return model->bn_form != MODEL_BN_DARKNET; }
+
+/* All of a model's tensors as Darknet orders them; room for 5 a layer.
+ * `replaced`: [batchnorm] is a convolution there. */
+static int list_blobs(const struct model *model, bool replaced, struct blob *blobs) {
     int n = 0, row = model_row(model, 0, 0);
     for (int i = 0; i < model->net->nlayers; i++) {
         const struct net_layer *l = &model->net->layers[i];
         const struct model_layer *m = &model->layers[i];
         if (!net_has_weights(l)) continue;
         size_t o = (size_t)model_outputs(model, i), at = (size_t)row * o, gamma_at = m->gamma_rows > 1 ? at : 0;
+        bool alone = replaced && l->kind == NET_BATCHNORM;
+        if (alone) add_constant(blobs, &n, i, 0, o);
         if (m->bias) add_blob(blobs, &n, i, m->bias, o);
         if (m->beta) add_blob(blobs, &n, i, m->beta + gamma_at, o);
         if (l->kind == NET_CONNECTED) {
@@ -61,13 +71,14 @@ static int list_blobs(const struct model *model, struct blob *blobs) {
             blobs[n - 1].variance = true;
         }
         if (l->kind == NET_CONVOLUTIONAL) add_blob(blobs, &n, i, m->weight, net_weight_count(l));
+        if (alone) add_constant(blobs, &n, i, 1, o);
     }
     return n;
 }
 
-static struct blob *new_blobs(const struct model *model, int *n) {
+static struct blob *new_blobs(const struct model *model, bool replaced, int *n) {
     struct blob *blobs = malloc((size_t)model->net->nlayers * 5 * sizeof *blobs);
-    if (blobs) *n = list_blobs(model, blobs);
+    if (blobs) *n = list_blobs(model, replaced, blobs);
     return blobs;
 }
 
@@ -133,7 +144,7 @@ enum status darknet_read(struct model *model, const char *path, struct err *err)
     FILE *in = fopen(path, "rbe");
     if (!in) return err_errno(err, "cannot open %s", path);
     int n = 0;
-    struct blob *blobs = new_blobs(model, &n);
+    struct blob *blobs = new_blobs(model, false, &n);
     struct header header;
     struct stat st;
     if (!blobs) status = err_memory(err, path);
@@ -187,6 +198,10 @@ static float darknet_variance(const struct model *model, float var) {
 static enum status write_blob(const struct model *model, const struct blob *b, bool turned, FILE *out,
                               struct err *err) {
     bool converts = b->variance && (model->bn_form != MODEL_BN_DARKNET || model->bn_eps != DARKNET_EPS);
+    if (!b->data) {
+        for (size_t i = 0; i < b->count; i++) fwrite(&b->constant, sizeof(float), 1, out);
+        return STATUS_OK;
+    }
     if (converts) {
         for (size_t i = 0; i < b->count; i++) fwrite(&(float){darknet_variance(model, b->data[i])}, sizeof(float), 1, out);
         return STATUS_OK;
@@ -210,7 +225,7 @@ enum status darknet_write(const struct model *model, const char *path, struct er
     struct header h = {model->darknet.major, model->darknet.minor, model->darknet.revision, model->darknet.seen};
     struct file_replace file;
     int n = 0;
-    struct blob *blobs = new_blobs(model, &n);
+    struct blob *blobs = new_blobs(model, replaces_batchnorm(model), &n);
     if (!blobs) return err_memory(err, path);
     status = file_replace_open(&file, path, err);
     if (status) {
@@ -250,29 +265,71 @@ static void write_net_section(struct cfg_writer *w, const struct cfg_section *ne
     }
 }
 
+/* A 1x1 convolution of each channel by itself. */
+static void write_per_channel(struct cfg_writer *w, int channels, bool batch_normalize) {
+    cfg_writer_section(w, "convolutional");
+    if (batch_normalize) cfg_writer_option(w, "batch_normalize", "1");
+    cfg_writer_option(w, "filters", "%d", channels);
+    cfg_writer_option(w, "groups", "%d", channels);
+    cfg_writer_option(w, "size", "1");
+    cfg_writer_option(w, "stride", "1");
+    cfg_writer_option(w, "activation", "linear");
+}
+
+static enum status check_layer(const struct model *model, int layer, struct err *err) {
+    const struct net_layer *l = &model->net->layers[layer];
+    enum status status = STATUS_OK;
+    if (l->activation == ACTIVATION_RELU6) {
+        status = cfg_error(model->cfg, l->line, err, "Darknet has no relu6 (layer %d)", layer);
+        err_hint(err, "train the network with activation=relu if Darknet is to run it");
+    }
+    if (l->kind == NET_CONVOLUTIONAL && l->size == 1 && l->pad > 0)
+        status = cfg_error(model->cfg, l->line, err, "Darknet cannot run a padded 1x1 convolution (layer %d)", layer);
+    if (l->kind == NET_SHORTCUT && l->alpha != 1) {
+        struct net_shape own = l->in, from = net_shape_of(model->net, l->inputs[1]);
+        if (own.c > from.c || own.h > from.h || own.w > from.w)
+            status = cfg_error(model->cfg, l->line, err,
+                               "Darknet applies alpha only where both maps have values, not all over the larger one (layer %d)",
+                               layer);
+    }
+    return status;
+}
+
+/* A convolution whose stride Darknet would forget. */
+static bool strides_alone(const struct net_layer *l) {
+    return l->kind == NET_CONVOLUTIONAL && l->size == 1 && l->stride > 1;
+}
+
+static void write_layer(const struct model *model, struct cfg_writer *w, int layer, const int *new_index) {
+    static const char *const stride[] = {"stride", NULL};
+    const struct net_layer *l = &model->net->layers[layer];
+    const struct cfg_section *section = net_section(model->cfg, layer);
+    if (l->kind == NET_BATCHNORM && replaces_batchnorm(model)) {
+        write_per_channel(w, l->in.c, true);
+        return;
+    }
+    if (strides_alone(l)) {
+        cfg_writer_section(w, "maxpool");
+        cfg_writer_option(w, "size", "1");
+        cfg_writer_option(w, "stride", "%d", l->stride);
+    }
+    cfg_writer_layer(w, section, l, new_index, new_index[layer + 1], strides_alone(l) ? stride : NULL);
+}
+
 enum status darknet_cfg(const struct model *model, char **text, struct err *err) {
     const struct net *net = model->net;
     struct cfg_writer w = {0};
-    int shift = normalises(model) ? 1 : 0, *new_index = malloc(((size_t)net->nlayers + 1) * sizeof *new_index);
-    if (!new_index) return err_memory(err, model->cfg->name);
-    for (int i = -1; i < net->nlayers; i++) new_index[i + 1] = i + shift;
-    write_net_section(&w, &model->cfg->sections[0]);
-    if (shift) {
-        cfg_writer_section(&w, "convolutional");
-        cfg_writer_option(&w, "filters", "%d", net->input.c);
-        cfg_writer_option(&w, "groups", "%d", net->input.c);
-        cfg_writer_option(&w, "size", "1");
-        cfg_writer_option(&w, "stride", "1");
-        cfg_writer_option(&w, "activation", "linear");
-    }
     enum status status = STATUS_OK;
+    int *new_index = malloc(((size_t)net->nlayers + 1) * sizeof *new_index);
+    if (!new_index) return err_memory(err, model->cfg->name);
+    new_index[0] = normalises(model) ? 0 : -1;
     for (int i = 0; !status && i < net->nlayers; i++) {
-        if (net->layers[i].activation == ACTIVATION_RELU6) {
-            status = cfg_error(model->cfg, net->layers[i].line, err, "Darknet has no relu6 (layer %d)", i);
-            err_hint(err, "train the network with activation=relu if Darknet is to run it");
-        }
-        cfg_writer_layer(&w, net_section(model->cfg, i), &net->layers[i], new_index, i + shift, NULL);
+        status = check_layer(model, i, err);
+        new_index[i + 1] = new_index[i] + (strides_alone(&net->layers[i]) ? 2 : 1);
     }
+    write_net_section(&w, &model->cfg->sections[0]);
+    if (normalises(model)) write_per_channel(&w, net->input.c, false);
+    for (int i = 0; !status && i < net->nlayers; i++) write_layer(model, &w, i, new_index);
     free(new_index);
     if (!status && w.failed) status = err_memory(err, model->cfg->name);
     if (status) cfg_writer_free(&w);

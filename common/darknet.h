@@ -28,8 +28,13 @@ enum status darknet_write(const struct model *model, const char *path, struct er
 
 /* The cfg text that Darknet runs, malloc'ed: only its sections and options,
  * without [prune] and [slice]. A model that normalises its input (mean, std)
- * begins with one more layer that does so: a 1x1 convolution per channel.
- * STATUS_FORMAT if it needs what Darknet has not (relu6). */
+ * begins with one more layer that does so: a 1x1 convolution per channel. In a
+ * model whose batch norm is not Darknet's, so that it does not come from there,
+ * [batchnorm] becomes such a convolution, too: Darknet crashes on [batchnorm]
+ * where it runs without CUDA. There it also forgets the stride of a 1x1
+ * convolution, which therefore becomes a 1x1 [maxpool] with that stride in front of one
+ * without. STATUS_FORMAT if the model needs what Darknet has not (relu6, a
+ * padded 1x1 convolution, alpha where the own map of a [shortcut] is larger). */
 enum status darknet_cfg(const struct model *model, char **text, struct err *err) MUST_CHECK;
 
 #endif

@@ -144,13 +144,15 @@ static void test_conversion(void **state) {
     float scale[4], shift[4], scale2[4], shift2[4];
     model_bn_affine(m, 0, 0, scale, shift);
     if (darknet_write(m, t.weights, &err)) fail_msg("%s", err.text);
-    struct model *back = make_model(cfg_text);
+    char *text;
+    if (darknet_cfg(m, &text, &err)) fail_msg("%s", err.text);
+    struct model *back = make_model(text);
     if (darknet_read(back, t.weights, &err)) fail_msg("%s", err.text);
     model_bn_affine(back, 0, 0, scale2, shift2);
     for (int o = 0; o < 4; o++) assert_true(fabsf(scale[o] - scale2[o]) <= 1e-6f * fabsf(scale[o]));
     assert_int_equal(back->darknet.minor, 2);
-    char *text;
-    if (darknet_cfg(m, &text, &err)) fail_msg("%s", err.text);
+    assert_null(strstr(text, "batchnorm"));
+    assert_true(back->layers[1].weight[3] == 1 && back->layers[1].beta[3] == 0);
     assert_null(strstr(text, "prune"));
     assert_null(strstr(text, "slice"));
     assert_null(strstr(text, "epochs"));
@@ -158,8 +160,9 @@ static void test_conversion(void **state) {
     assert_null(strstr(text, "policy"));
     assert_non_null(strstr(text, "learning_rate=.1\n"));
     assert_non_null(strstr(text, "from=-3\n"));
-    struct model *plain = make_model(text); /* our own reader takes it, too */
-    assert_int_equal(plain->net->nlayers, m->net->nlayers);
+    assert_int_equal(back->net->nlayers, m->net->nlayers);
+    free(text);
+    if (darknet_cfg(back, &text, &err)) fail_msg("%s", err.text);
     free(text);
 
     m->preproc.mean[1] = 0.5f;
@@ -173,13 +176,25 @@ static void test_conversion(void **state) {
     assert_true(longer->layers[0].bias[0] == 0 && longer->layers[0].bias[1] == -2);
     free(text);
     model_destroy(&longer);
-    model_destroy(&plain);
     model_destroy(&back);
     model_destroy(&m);
 
     m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\nactivation=relu6\n");
     assert_int_equal(darknet_cfg(m, &text, &err), STATUS_FORMAT);
     assert_non_null(strstr(err.text, "test.cfg:5: Darknet has no relu6"));
+    model_destroy(&m);
+    m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\npadding=1\n");
+    assert_int_equal(darknet_cfg(m, &text, &err), STATUS_FORMAT);
+    model_destroy(&m);
+    m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\n[convolutional]\nfilters=2\n[shortcut]\nfrom=0\nalpha=2\n");
+    assert_int_equal(darknet_cfg(m, &text, &err), STATUS_FORMAT);
+    model_destroy(&m);
+    /* Darknet forgets the stride of a 1x1 convolution: a pooling does it. */
+    m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\n[convolutional]\nstride=2\nactivation=relu\n"
+                   "[route]\nlayers=0,0\n");
+    if (darknet_cfg(m, &text, &err)) fail_msg("%s", err.text);
+    assert_non_null(strstr(text, "[maxpool]\nsize=1\nstride=2\n\n[convolutional]\nactivation=relu\n\n[route]\nlayers=-3,-3\n"));
+    free(text);
     model_destroy(&m);
     remove_files(&t);
 }
