@@ -36,7 +36,7 @@ static const struct net_text {
          "[connected]\noutput=10\nactivation=linear\n[softmax]\n"},
     {"a sum of weighted maps over a pooled one, no softmax",
      NET(12) CONV(16, 3, 1, relu) "[maxpool]\nsize=2\nstride=2\n" CONV(24, 3, 1, relu)
-         "[shortcut]\nfrom=-2\nactivation=linear\nalpha=.5\nbeta=2\n" CONV(12, 3, 1, elu) "[avgpool]\n"},
+         "[shortcut]\nfrom=-2\nactivation=linear\nbeta=2\n" CONV(12, 3, 1, elu) "[avgpool]\n"},
 };
 enum { NNETS = sizeof nets / sizeof *nets };
 
