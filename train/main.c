@@ -12,6 +12,7 @@ static const struct {
     command_fn *run;
     const char *summary;
 } commands[] = {
+    {"synth", cmd_synth, "draw a small labelled dataset of camera-trap pictures"},
     {"train", cmd_train, "train a network that survives pruning"},
     {"eval", cmd_eval, "accuracy of a model under any plan"},
     {"convert", cmd_convert, "a model from Darknet's cfg and weights, or back"},

@@ -254,8 +254,10 @@ enum status order_apply_values(const struct order *order, const struct network_v
         const struct network_param *p = &view->params[i];
         room_set(&room, order, p->layer);
         if (p->role == NETWORK_WEIGHT) permute_weight(&room, order, p->layer, values + p->offset);
-        else if (room.out_moved)
-            permute(values + p->offset, 1, (int)p->shape[0], 1, room.out_from, room.scratch);
+        else if (room.out_moved) {
+            int outputs = model_outputs(order->model, p->layer);
+            permute(values + p->offset, p->size / (size_t)outputs, outputs, 1, room.out_from, room.scratch);
+        }
     }
     room_free(&room);
     return STATUS_OK;

@@ -89,23 +89,32 @@ static void each_column(const struct reach *reach, int layer, size_t first, size
     if (end > begin) run(context, first + begin, end - begin);
 }
 
-void reach_each(const struct reach *reach, const struct network_param *param, reach_run *run, void *context) {
+/* A vector, [rows, outputs]. */
+static void each_vector(const struct reach *reach, const struct network_param *param, reach_run *run, void *context) {
     const struct groups *groups = reach->model->groups;
-    const struct net_layer *layer = &reach->model->net->layers[param->layer];
+    size_t outputs = (size_t)model_outputs(reach->model, param->layer);
+    const int *out = reach->out + groups->first_segment[param->layer + 1];
     int nsegments;
     const struct segment *segments = groups_segments(groups, param->layer, &nsegments);
-    const int *out = reach->out + groups->first_segment[param->layer + 1];
-    size_t row = param->size / (size_t)param->shape[0]; /* elements of an output */
-    bool columns = param->role == NETWORK_WEIGHT && reads_columns(layer);
-    size_t per_channel = 1;
-    if (columns) per_channel = row / (size_t)net_shape_of(reach->model->net, layer->inputs[0]).c;
-    for (int s = 0; s < nsegments; s++) {
-        size_t first = param->offset + (size_t)segments[s].first * row;
-        if (!columns) {
-            if (out[s] > 0) run(context, first, (size_t)out[s] * row);
-            continue;
-        }
-        for (int o = 0; o < out[s]; o++)
-            each_column(reach, param->layer, first + (size_t)o * row, per_channel, run, context);
+    for (size_t row = param->offset; row < param->offset + param->size; row += outputs)
+        for (int s = 0; s < nsegments; s++)
+            if (out[s] > 0) run(context, row + (size_t)segments[s].first, (size_t)out[s]);
+}
+
+void reach_each(const struct reach *reach, const struct network_param *param, reach_run *run, void *context) {
+    if (param->role != NETWORK_WEIGHT) {
+        each_vector(reach, param, run, context);
+        return;
     }
+    /* A layer with a weight tensor puts out one segment. */
+    const struct net_layer *layer = &reach->model->net->layers[param->layer];
+    size_t row = param->size / (size_t)param->shape[0];
+    size_t computed = (size_t)reach->out[reach->model->groups->first_segment[param->layer + 1]];
+    if (!reads_columns(layer)) {
+        if (computed > 0) run(context, param->offset, computed * row);
+        return;
+    }
+    size_t per_channel = row / (size_t)net_shape_of(reach->model->net, layer->inputs[0]).c;
+    for (size_t o = 0; o < computed; o++)
+        each_column(reach, param->layer, param->offset + o * row, per_channel, run, context);
 }

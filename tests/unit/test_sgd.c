@@ -50,7 +50,7 @@ static void mask_param(const struct fixture *f, const struct network_param *p, c
     const struct segment *out = groups_segments(m->groups, p->layer, &nout);
     const struct segment *in = groups_segments(m->groups, layer->inputs[0], &nin);
     bool columns = p->role == NETWORK_WEIGHT && layer->groups <= 1;
-    size_t row = p->size / (size_t)p->shape[0], inner = row / (size_t)layer->in.c;
+    size_t row = p->size / (size_t)model_outputs(m, p->layer), inner = row / (size_t)layer->in.c;
     for (size_t i = 0; i < p->size; i++) {
         int o = (int)(i / row), c = columns ? (int)(i % row / inner) : 0;
         bool computed = false, read = !columns;

@@ -73,6 +73,12 @@ static inline int training_params(const struct model *model, struct network_para
                     p->shape[1] /= (int64_t)layer->size * layer->size;
                 }
             }
+            if (t >= 2) { /* [rows, outputs] */
+                p->ndims = 2;
+                p->shape[0] = l->gamma_rows;
+                p->shape[1] = outputs;
+                p->size *= (size_t)l->gamma_rows;
+            }
             *size += p->size;
         }
     }
