@@ -1,0 +1,142 @@
+#include "deploy/governor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct governor {
+    const struct slices *slices;
+    struct controller *controller; /* NULL: static */
+    struct plan *plan;             /* of the static policy */
+    struct wire_time source;       /* of the link into the first stage: bytes and time of its latest frame */
+};
+
+/* A profile of the whole model that knows the blocks of one slice; the others
+ * are never asked for. */
+static enum status widen(struct profile **out, const struct profile *slice, int nblocks, int first, struct err *err) {
+    struct profile *whole = NULL;
+    enum status status = profile_create(&whole, nblocks, slice->nlevels, err);
+    if (status) return status;
+    size_t row = (size_t)slice->nlevels * (size_t)slice->nlevels;
+    memcpy(whole->ms + (size_t)first * row, slice->ms, (size_t)slice->nblocks * row * sizeof *whole->ms);
+    memcpy(whole->device, slice->device, sizeof whole->device);
+    memcpy(whole->encode_ns, slice->encode_ns, sizeof whole->encode_ns);
+    memcpy(whole->decode_ns, slice->decode_ns, sizeof whole->decode_ns);
+    whole->threads = slice->threads;
+    *out = whole;
+    return STATUS_OK;
+}
+
+static enum status create_controller(struct governor *g, const struct governor_config *config,
+                                     const struct cluster *cluster, const struct profile *const *profiles,
+                                     struct err *err) {
+    const struct slices *s = g->slices;
+    const struct model *m = s->model;
+    struct controller_stage stages[WIRE_MAX_STAGES] = { 0 };
+    struct profile *whole[WIRE_MAX_STAGES] = { 0 };
+    struct controller_map *maps = calloc((size_t)(s->count * m->levels->nlevels), sizeof *maps);
+    enum status status = maps ? STATUS_OK : err_memory(err, "controller");
+    for (int i = 0; i < s->count && !status; i++) {
+        const struct cluster_link *link = &cluster->worker[i].link;
+        status = widen(&whole[i], profiles[i], m->blocks->nblocks, s->first[i], err);
+        stages[i] = (struct controller_stage){ .first_block = s->first[i], .nblocks = s->first[i + 1] - s->first[i],
+                                               .profile = whole[i], .bytes_per_s = link->rate_kb_s * 1e3,
+                                               .latency_ms = link->delay_ms };
+    }
+    struct controller_config c = controller_defaults();
+    c.policy = config->policy;
+    c.slo_ms = config->slo_ms;
+    c.min_accuracy = config->min_accuracy;
+    c.paced = config->paced;
+    c.start = config->start;
+    if (!status) status = controller_maps(m, stages, s->count, maps, err);
+    if (!status)
+        status = controller_create(&g->controller, &c, stages, s->count, m->accuracy, m->blocks->nblocks,
+                                   m->levels->nlevels, maps, err);
+    for (int i = 0; i < s->count; i++) profile_destroy(&whole[i]);
+    free(maps);
+    return status;
+}
+
+static enum status copy_plan(struct plan **out, const struct plan *plan, struct err *err) {
+    enum status status = plan_create(out, plan->nblocks, 0, err);
+    if (status) return status;
+    size_t n = (size_t)plan->nblocks;
+    memcpy((*out)->level, plan->level, n * sizeof *plan->level);
+    memcpy((*out)->link, plan->link, n * sizeof *plan->link);
+    memcpy((*out)->codec, plan->codec, n * sizeof *plan->codec);
+    return STATUS_OK;
+}
+
+enum status governor_create(struct governor **out, const struct governor_config *config, const struct slices *slices,
+                            const struct cluster *cluster, const struct profile *const *profiles, struct err *err) {
+    struct governor *g = calloc(1, sizeof *g);
+    if (!g) return err_memory(err, "controller");
+    g->slices = slices;
+    enum status status = config->policy == CONTROLLER_STATIC ? copy_plan(&g->plan, config->start, err)
+                                                             : create_controller(g, config, cluster, profiles, err);
+    if (status) governor_destroy(&g);
+    else *out = g;
+    return status;
+}
+
+void governor_destroy(struct governor **governor) {
+    struct governor *g = *governor;
+    if (!g) return;
+    controller_destroy(&g->controller);
+    plan_destroy(&g->plan);
+    free(g);
+    *governor = NULL;
+}
+
+void governor_arrival(struct governor *g, double now_s) {
+    if (g->controller) controller_arrival(g->controller, now_s);
+}
+
+void governor_source_link(struct governor *g, double now_s, const struct outlet_sample *sample) {
+    g->source.link_bytes = sample->bytes;
+    g->source.link_us = (uint32_t)(sample->seconds * 1e6) + 1;
+}
+
+void governor_frame(struct governor *g, double now_s, const struct wire_frame *f) {
+    if (!g->controller) return;
+    for (int i = 0; i < f->nstages; i++) {
+        const struct wire_time *t = &f->time[i], *link = i ? &f->time[i - 1] : &g->source;
+        int before = i ? f->choice[i - 1].level : 0;
+        struct controller_report report = {
+            .stage = i, .level = f->choice[i].level,
+            .incoming = before > f->choice[i].link ? before : f->choice[i].link,
+            .compute_ms = t->compute_us / 1e3, .queue_ms = t->queue_us / 1e3,
+            .codec = (enum codec)f->choice[i].codec,
+            .bytes = link->link_us ? link->link_bytes : 0, .link_ms = link->link_bytes ? link->link_us / 1e3 : 0,
+        };
+        controller_report(g->controller, now_s, &report);
+    }
+    g->source = (struct wire_time){ 0 };
+}
+
+void governor_result(struct governor *g, double now_s, double latency_ms, double waited_ms, double queue_ms) {
+    if (!g->controller) return;
+    struct controller_outcome outcome = { .latency_ms = latency_ms, .waited_ms = waited_ms, .queue_ms = queue_ms };
+    controller_result(g->controller, now_s, &outcome);
+}
+
+void governor_restarted(struct governor *g, int stage) {
+    if (g->controller) controller_restarted(g->controller, stage);
+}
+
+void governor_choose(struct governor *g, double now_s, int waiting, int in_flight, struct wire_choice *choice,
+                     const char **reason) {
+    const struct plan *plan = g->plan;
+    *reason = "";
+    if (g->controller) {
+        struct controller_decision d = controller_decide(g->controller, now_s, waiting, in_flight);
+        plan = d.plan;
+        if (d.changed) *reason = d.reason;
+    }
+    for (int i = 0; i < g->slices->count; i++) {
+        int b = g->slices->first[i];
+        choice[i].level = (uint8_t)plan->level[b];
+        choice[i].link = i ? (uint8_t)plan->link[b] : 0;
+        choice[i].codec = (uint8_t)plan->codec[b];
+    }
+}

@@ -1,0 +1,46 @@
+/* Between runner and controller: turns what frames and results report into
+ * what the controller is told, and its plan into the stamp that frames carry. */
+#ifndef ESPALIER_GOVERNOR_H
+#define ESPALIER_GOVERNOR_H
+
+#include "common/err.h"
+#include "common/model.h"
+#include "common/plan.h"
+#include "deploy/cluster.h"
+#include "deploy/controller.h"
+#include "deploy/outlet.h"
+#include "deploy/profile.h"
+#include "deploy/slices.h"
+#include "deploy/wire.h"
+
+#include <stdbool.h>
+
+struct governor;
+
+struct governor_config {
+    enum controller_policy policy;
+    double slo_ms, min_accuracy;
+    bool paced;
+    const struct plan *start; /* borrowed until creation ends */
+};
+
+/* `profiles`: of each stage's slice; not read if the policy is static. */
+enum status governor_create(struct governor **governor, const struct governor_config *config,
+                            const struct slices *slices, const struct cluster *cluster,
+                            const struct profile *const *profiles, struct err *err) MUST_CHECK;
+void governor_destroy(struct governor **governor);
+
+void governor_arrival(struct governor *governor, double now_s);
+/* Of a result's frame: what its stages measured. */
+void governor_frame(struct governor *governor, double now_s, const struct wire_frame *frame);
+/* What the link from the source did with a frame. */
+void governor_source_link(struct governor *governor, double now_s, const struct outlet_sample *sample);
+void governor_result(struct governor *governor, double now_s, double latency_ms, double waited_ms, double queue_ms);
+void governor_restarted(struct governor *governor, int stage);
+
+/* The plan for the next frame: choice[stages]. *reason: why it has changed
+ * since the last call, or "". */
+void governor_choose(struct governor *governor, double now_s, int waiting, int in_flight, struct wire_choice *choice,
+                     const char **reason);
+
+#endif

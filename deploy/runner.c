@@ -1,0 +1,310 @@
+#include "deploy/runner_internal.h"
+
+#include "deploy/signals.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { TICK_MS = 100 };
+static const double MEASURE_S = 180, FINISH_S = 10;
+
+struct runner_config runner_defaults(void) {
+    return (struct runner_config){ .results = "results.sqlite", .policy = CONTROLLER_POLICIES, .slo_ms = -1,
+                                   .connect_timeout_s = 30 };
+}
+
+/* ---- setting up ---- */
+
+static enum status check_config(struct runner *r, struct err *err) {
+    const struct runner_config *c = r->config;
+    r->slo_ms = c->slo_ms >= 0 ? c->slo_ms : r->cluster->slo_ms;
+    r->policy = c->policy;
+    if (r->policy == CONTROLLER_POLICIES) r->policy = r->slo_ms > 0 ? CONTROLLER_EXACT : CONTROLLER_STATIC;
+    if (r->policy != CONTROLLER_STATIC && r->slo_ms <= 0) {
+        err_set(err, STATUS_USAGE, "--policy %s holds a deadline, and none is given", controller_policy_name(r->policy));
+        err_hint(err, "give --slo-ms MS, or slo_ms in the [source] of %.150s", c->cluster);
+        return STATUS_USAGE;
+    }
+    r->credits = c->credits ? c->credits : r->cluster->credits ? r->cluster->credits : r->cluster->nworkers + 2;
+    return STATUS_OK;
+}
+
+/* The plan of --plan and --link, or full size with the cfg's links. */
+static enum status make_start_plan(struct runner *r, struct err *err) {
+    const struct model *m = r->model;
+    const struct slices *s = r->slices;
+    const struct runner_config *c = r->config;
+    enum status status = plan_parse(&r->start, m->blocks, m->levels, s->count, s->first, c->plan ? c->plan : "0", c->links,
+                                    err);
+    for (int i = 0; i < s->count && !status && !c->links; i++) {
+        const struct cluster_worker *w = &r->cluster->worker[i];
+        if (w->link.level >= m->levels->nlevels)
+            return err_set(err, STATUS_USAGE, "%s: level=%d of the link into %s: the model has levels 0 to %d", c->cluster,
+                           w->link.level, w->name, m->levels->nlevels - 1);
+        r->start->link[s->first[i]] = i ? w->link.level : 0;
+        r->start->codec[s->first[i]] = w->link.codec;
+    }
+    return status;
+}
+
+static enum status visit_accepted(void *context, const struct journal_frame *frame, bool has_result, struct err *err) {
+    struct runner *r = context;
+    enum status status = source_skip(r->source, frame->path, frame->size, frame->mtime_ns, err);
+    return status || has_result ? status : runner_readmit(r, frame, err);
+}
+
+static enum status open_journal(struct runner *r, struct err *err) {
+    char hash[65], cuts[512];
+    model_hash(r->model->file->bytes, r->model->file->length, hash);
+    slices_text(r->slices, cuts, sizeof cuts);
+    struct journal_config config = { .path = r->config->results, .model = hash,
+                                     .source = source_identity(r->source),
+                                     .policy = controller_policy_name(r->policy), .cuts = cuts,
+                                     .slo_ms = r->slo_ms };
+    enum status status = journal_open(&r->journal, &config, err);
+    if (status || !journal_resumed(r->journal)) return status;
+    r->next_seq = journal_next_seq(r->journal);
+    status = journal_each(r->journal, visit_accepted, r, err);
+    log_info("going on with the run in %s: %lld frames accepted, %lld without a result", r->config->results,
+             (long long)r->next_seq, (long long)runner_owed(r));
+    return status;
+}
+
+/* A worker's public key: as the cfg says, or of the key folder. */
+static enum status key_of(const struct runner *r, const struct cluster_worker *w, char key[KEYS_HEX], struct err *err) {
+    key[0] = '\0';
+    if (!r->keys) return STATUS_OK;
+    if (w->key[0]) {
+        strcpy(key, w->key);
+        return STATUS_OK;
+    }
+    const struct keys_peer *peer = keys_named(r->keys, w->name);
+    if (!peer) return err_set(err, STATUS_USAGE, "%s: neither a key in %s nor a file %s.pub in %s", w->name,
+                              r->config->cluster, w->name, r->config->keys);
+    keys_to_hex(peer->public, key);
+    return STATUS_OK;
+}
+
+static enum status open_peers(struct runner *r, struct err *err) {
+    char keys[CLUSTER_MAX_WORKERS + 1][KEYS_HEX] = { { 0 } };
+    if (getrandom(&r->session, sizeof r->session, 0) != sizeof r->session) return err_errno(err, "random numbers");
+    enum status status = r->config->keys ? keys_load(&r->keys, r->config->keys, r->config->name, err) : STATUS_OK;
+    if (!status) status = transport_create(&r->transport, r->keys, err);
+    for (int i = 0; i < r->cluster->nworkers && !status; i++) {
+        const struct cluster_worker *w = &r->cluster->worker[i];
+        if (!r->keys && !transport_is_loopback(w->address)) {
+            status = err_set(err, STATUS_USAGE, "%s at %s: frames leave this machine encrypted only", w->name, w->address);
+            err_hint(err, "make keys with 'espalier-deploy keygen' and give --keys DIR");
+        }
+        if (!status) status = key_of(r, w, keys[i], err);
+    }
+    for (int i = 0; i < r->cluster->nworkers && !status; i++) {
+        const struct cluster_worker *w = &r->cluster->worker[i], *next = i + 1 < r->cluster->nworkers ? w + 1 : NULL;
+        r->npeers = i + 1;
+        status = peer_open(&r->peers[i], w, keys[i], next, keys[i + 1], r->transport, journal_token(r->journal),
+                           r->session, r->slices, i, r->credits, err);
+    }
+    return status;
+}
+
+/* ---- waiting for things to happen ---- */
+
+/* Sleeps until something can be done, `ms` at most. */
+static void pause_until(struct runner *r, double ms) {
+    zmq_pollitem_t items[2 * CLUSTER_MAX_WORKERS + 3];
+    int n = 0;
+    items[n++] = (zmq_pollitem_t){ NULL, r->signal_fd, ZMQ_POLLIN, 0 };
+    items[n++] = (zmq_pollitem_t){ NULL, journal_fd(r->journal), ZMQ_POLLIN, 0 };
+    if (source_fd(r->source) >= 0 && r->source_next_ms == HUGE_VAL && !r->source_ended && !r->stopping && r->governor &&
+        r->waiting.count == 0)
+        items[n++] = (zmq_pollitem_t){ NULL, source_fd(r->source), ZMQ_POLLIN, 0 };
+    for (int i = 0; i < r->npeers; i++) {
+        items[n++] = (zmq_pollitem_t){ channel_socket(r->peers[i].channel), 0, ZMQ_POLLIN, 0 };
+        items[n++] = (zmq_pollitem_t){ channel_monitor(r->peers[i].channel), 0, ZMQ_POLLIN, 0 };
+    }
+    if (r->npeers && r->peers[0].up && r->peers[0].outlet.nwaiting) items[n - 2 * r->npeers].events |= ZMQ_POLLOUT;
+    zmq_poll(items, n, ms <= 0 ? 0 : ms < TICK_MS ? (long)ceil(ms) : TICK_MS);
+}
+
+static enum status interrupted(const struct runner *r, struct err *err) {
+    err_set(err, STATUS_CANCELLED, "stopped; %lld accepted frames have no result yet", (long long)runner_owed(r));
+    err_hint(err, "the same command goes on from there");
+    return STATUS_CANCELLED;
+}
+
+static enum status not_ready(const struct peer *p, enum status status, struct err *err) {
+    err_set(err, status, "%s at %s: %s", p->worker->name, p->worker->address, p->trouble);
+    if (!p->up && p->refusals)
+        err_hint(err, "the cluster cfg or --keys must hold its present key, and its key folder ours");
+    else if (!p->up) err_hint(err, "is 'espalier-deploy worker' running there?");
+    return status;
+}
+
+static enum status wait_ready(struct runner *r, struct err *err) {
+    double end_s = log_now_s() + r->config->connect_timeout_s;
+    while (!runner_ready(r)) {
+        pause_until(r, TICK_MS);
+        if (signals_take(r->signal_fd)) return interrupted(r, err);
+        enum status status = runner_serve(r, err);
+        if (status) return status;
+        for (int i = 0; i < r->npeers; i++)
+            if (peer_hopeless(&r->peers[i])) return not_ready(&r->peers[i], STATUS_IO, err);
+        for (int i = 0; i < r->npeers && log_now_s() > end_s; i++)
+            if (!r->peers[i].ready) return not_ready(&r->peers[i], STATUS_TIMEOUT, err);
+    }
+    return STATUS_OK;
+}
+
+static bool same_host(const struct peer *a, const struct peer *b) {
+    char x[CLUSTER_ADDRESS], y[CLUSTER_ADDRESS];
+    cluster_host(a->worker->address, x);
+    cluster_host(b->worker->address, y);
+    return strcmp(x, y) == 0;
+}
+
+/* Every device's latencies; workers on one host take turns. */
+static enum status measure(struct runner *r, struct err *err) {
+    double end_s = log_now_s() + MEASURE_S;
+    for (;;) {
+        const struct peer *missing = NULL;
+        for (int i = 0; i < r->npeers; i++) {
+            struct peer *p = &r->peers[i];
+            if (p->profile) continue;
+            missing = p;
+            if (peer_hopeless(p)) return not_ready(p, STATUS_IO, err);
+            bool free_host = p->ready && !p->measuring;
+            for (int k = 0; k < r->npeers && free_host; k++)
+                free_host = !r->peers[k].measuring || r->peers[k].profile || !same_host(p, &r->peers[k]);
+            if (free_host) peer_measure(p);
+        }
+        if (!missing) return STATUS_OK;
+        if (log_now_s() > end_s)
+            return err_set(err, STATUS_TIMEOUT, "%s: its latencies were not measured within %.0f s", missing->worker->name,
+                           MEASURE_S);
+        pause_until(r, TICK_MS);
+        if (signals_take(r->signal_fd)) return interrupted(r, err);
+        enum status status = runner_serve(r, err);
+        if (status) return status;
+    }
+}
+
+static enum status start_governor(struct runner *r, struct err *err) {
+    const struct profile *profiles[CLUSTER_MAX_WORKERS] = { 0 };
+    for (int i = 0; i < r->npeers; i++) profiles[i] = r->peers[i].profile;
+    struct governor_config config = { .policy = r->policy, .slo_ms = r->slo_ms,
+                                      .min_accuracy = r->config->min_accuracy, .paced = source_paced(r->source),
+                                      .start = r->start };
+    return governor_create(&r->governor, &config, r->slices, r->cluster, profiles, err);
+}
+
+/* ---- streaming ---- */
+
+static void show_progress(struct runner *r) {
+    if (!r->shows_progress) return;
+    char detail[96] = "";
+    if (r->slo_ms > 0 && r->stored)
+        snprintf(detail, sizeof detail, "%.1f%% in time, %zu waiting", 100.0 * (double)r->within / (double)r->stored,
+                 r->waiting.count);
+    log_progress_update(&r->progress, (double)r->stored, detail);
+}
+
+static enum status check_progress(const struct runner *r, struct err *err) {
+    double limit = r->config->timeout_s;
+    if (limit <= 0 || runner_owed(r) == 0 || log_now_s() - r->stored_s <= limit) return STATUS_OK;
+    for (int i = 0; i < r->npeers; i++)
+        if (!r->peers[i].ready) return not_ready(&r->peers[i], STATUS_TIMEOUT, err);
+    return err_set(err, STATUS_TIMEOUT, "no result for %.1f s", limit);
+}
+
+static enum status stream(struct runner *r, struct err *err) {
+    double stop_s = INFINITY;
+    source_start(r->source, journal_now_ms(r->journal));
+    r->stored_s = log_now_s();
+    for (;;) {
+        enum status status = runner_serve(r, err);
+        if (!status) status = runner_repair(r, err);
+        if (!status) status = runner_take(r, err);
+        if (!status) status = runner_send(r, err);
+        if (!status) status = runner_collect(r, err);
+        if (!status) status = check_progress(r, err);
+        if (status) return status;
+        show_progress(r);
+        if (r->source_ended && runner_owed(r) == 0) return STATUS_OK;
+        bool landed = r->sent.count + r->storing.count == 0;
+        if (r->stopping && (landed || log_now_s() > stop_s)) break;
+        pause_until(r, r->source_next_ms - journal_now_ms(r->journal));
+        if (signals_take(r->signal_fd)) {
+            if (r->stopping) break;
+            log_info("stopping: waiting for %d frames in flight", r->sent.count);
+            r->stopping = true;
+            stop_s = log_now_s() + FINISH_S;
+        }
+    }
+    /* A live source has no end of its own: stopping it is how it ends. */
+    return source_live(r->source) && runner_owed(r) == 0 ? STATUS_OK : interrupted(r, err);
+}
+
+static enum status run(struct runner *r, struct err *err) {
+    enum status status = wait_ready(r, err);
+    if (!status && r->policy != CONTROLLER_STATIC) status = measure(r, err);
+    if (!status) status = start_governor(r, err);
+    if (status) return status;
+    int64_t left = source_left(r->source);
+    r->shows_progress = left >= 0 && !source_live(r->source);
+    if (r->shows_progress) log_progress_start(&r->progress, "frames", (double)(left + runner_owed(r)));
+    status = stream(r, err);
+    if (r->shows_progress) log_progress_end(&r->progress, NULL);
+    return status;
+}
+
+static void close_all(struct runner *r) {
+    for (int i = 0; i < r->npeers; i++) peer_close(&r->peers[i]);
+    governor_destroy(&r->governor);
+    transport_destroy(&r->transport);
+    keys_destroy(&r->keys);
+    journal_destroy(&r->journal);
+    frame_queue_free(&r->waiting);
+    frame_set_free(&r->sent);
+    frame_set_free(&r->storing);
+    source_destroy(&r->source);
+    plan_destroy(&r->start);
+    slices_destroy(&r->slices);
+    model_destroy(&r->model);
+    cluster_destroy(&r->cluster);
+    signals_close(&r->signal_fd);
+}
+
+enum status runner_run(const struct runner_config *config, struct err *err) {
+    struct runner *r = calloc(1, sizeof *r);
+    if (!r) return err_memory(err, "runner");
+    r->config = config;
+    r->signal_fd = -1;
+    enum status status = cluster_load(&r->cluster, config->cluster, err);
+    if (!status) status = check_config(r, err);
+    if (!status) status = model_load(&r->model, config->model, err);
+    if (!status) status = slices_create(&r->slices, r->model, r->cluster->nworkers, config->cuts, err);
+    if (!status) status = make_start_plan(r, err);
+    if (!status) status = source_create(&r->source, &config->source, err);
+    if (!status) status = signals_open(&r->signal_fd, err);
+    if (!status) status = open_journal(r, err);
+    if (!status) status = open_peers(r, err);
+    if (!status) {
+        status = run(r, err);
+        struct err closing;
+        enum status closed = journal_close_run(r->journal, !status && !source_live(r->source), &closing);
+        if (closed && !status) {
+            if (err) *err = closing;
+            status = closed;
+        }
+    }
+    if (!status || status == STATUS_CANCELLED) {
+        enum status summed = runner_summarise(r, status ? NULL : err);
+        if (!status) status = summed;
+    }
+    close_all(r);
+    free(r);
+    return status;
+}

@@ -1,0 +1,36 @@
+/* The runner: source and sink of the pipeline. Cuts the model, sets up the
+ * workers, streams the frames through them, keeps the journal, and asks the
+ * controller for the plan. Ends when the source has ended and every accepted
+ * frame has its result on disk. */
+#ifndef ESPALIER_RUNNER_H
+#define ESPALIER_RUNNER_H
+
+#include "common/err.h"
+#include "deploy/controller.h"
+#include "deploy/source.h"
+
+#include <stdbool.h>
+
+struct runner_config {
+    const char *cluster, *model;
+    struct source_config source;
+    const char *results; /* database */
+    const char *cuts;    /* layers to cut behind, or NULL */
+    const char *plan, *links; /* to start with, or NULL */
+    enum controller_policy policy; /* CONTROLLER_POLICIES: exact if there is a deadline, else static */
+    double slo_ms;                 /* 0: none; negative: the cluster cfg's */
+    double min_accuracy;
+    int credits;              /* 0: workers + 2 */
+    const char *keys, *name;  /* folder and whose, or NULL */
+    double connect_timeout_s; /* for all workers to be ready at the start */
+    double timeout_s;         /* without any result while frames are owed; 0: no limit */
+    bool json;                /* results on stdout as they land */
+    const char *summary;      /* JSON file, or NULL */
+};
+struct runner_config runner_defaults(void);
+
+/* STATUS_CANCELLED if a signal ended it with frames left: the same command
+ * goes on from there. */
+enum status runner_run(const struct runner_config *config, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,416 @@
+/* A frame's way: taken from the source, accepted by the journal, sent, answered
+ * by the last stage, stored. Until its result is on disk the runner keeps what
+ * it takes to send it again.
+ *
+ * Lost frames are noticed in three ways: a worker says it was restarted or its
+ * link broke; a frame sent later comes back earlier (stages keep the order); or
+ * nothing comes for much longer than usual. They go to the head of the queue. */
+#include "deploy/runner_internal.h"
+
+#include "common/file.h"
+#include "common/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    AHEAD = 4096,       /* frames accepted and not yet sent, at most */
+    AHEAD_IN_MEMORY = 64, /* likewise if they hold their bytes */
+    CAREFUL = 3,        /* attempts after which a frame goes alone, so that no other pays for it */
+    MOST_ATTEMPTS = 12, /* whatever it does to the workers, it will not be different the next time */
+    COLLECT = 64,
+};
+static const double STALL_MS = 2000, STALL_MAX_MS = 60000;
+
+bool runner_ready(const struct runner *r) {
+    for (int i = 0; i < r->npeers; i++)
+        if (!r->peers[i].ready) return false;
+    return true;
+}
+
+int64_t runner_owed(const struct runner *r) {
+    return (int64_t)r->waiting.count + r->sent.count + r->storing.count;
+}
+
+static bool is_paced(const struct runner *r) {
+    return source_paced(r->source);
+}
+
+/* ---- acceptance ---- */
+
+/* The label that is the name of a folder on the path, the nearest one; or -1. */
+static int truth_of(const struct model *m, const char *path) {
+    const char *end = strrchr(path, '/');
+    while (end && end > path) {
+        const char *start = end;
+        while (start > path && start[-1] != '/') start--;
+        size_t length = (size_t)(end - start);
+        for (int i = 0; i < m->nlabels; i++)
+            if (strlen(m->labels[i]) == length && memcmp(m->labels[i], start, length) == 0) return i;
+        end = start > path ? start - 1 : NULL;
+    }
+    return -1;
+}
+
+static enum status admit(struct runner *r, const struct frame *model_of, struct err *err) {
+    struct frame *frame = malloc(sizeof *frame);
+    if (!frame) return err_memory(err, "frame");
+    *frame = *model_of;
+    frame->sent_ms = frame->resent_ms = -1;
+    frame->label = -1;
+    enum status status = frame_queue_push(&r->waiting, frame, err);
+    if (status) free(frame);
+    return status;
+}
+
+enum status runner_readmit(struct runner *r, const struct journal_frame *f, struct err *err) {
+    struct frame frame = { .seq = f->seq, .path = strdup(f->path), .due_ms = f->due_ms, .truth = f->truth };
+    if (!frame.path) return err_memory(err, "frame");
+    enum status status = admit(r, &frame, err);
+    if (status) free(frame.path);
+    return status;
+}
+
+static enum status accept_frame(struct runner *r, struct source_frame *f, struct err *err) {
+    struct frame frame = { .seq = r->next_seq, .path = f->path, .bytes = f->bytes, .length = f->length,
+                           .due_ms = f->due_ms, .truth = truth_of(r->model, f->path) };
+    struct journal_frame row = { .seq = frame.seq, .path = f->path, .size = f->size, .mtime_ns = f->mtime_ns,
+                                 .due_ms = f->due_ms, .truth = frame.truth };
+    enum status status = journal_accept(r->journal, &row, err);
+    if (!status) status = admit(r, &frame, err);
+    if (status) {
+        free(f->path);
+        free(f->bytes);
+        return status;
+    }
+    r->next_seq++;
+    governor_arrival(r->governor, log_now_s());
+    return STATUS_OK;
+}
+
+enum status runner_take(struct runner *r, struct err *err) {
+    r->source_next_ms = HUGE_VAL;
+    while (!r->source_ended && !r->stopping) {
+        size_t most = source_live(r->source) ? AHEAD_IN_MEMORY : AHEAD;
+        bool room = is_paced(r) ? r->waiting.count < most
+                                : r->waiting.count == 0 && r->sent.count < r->credits && runner_ready(r);
+        if (!room) return STATUS_OK;
+        struct source_frame frame;
+        enum source_answer answer;
+        enum status status = source_next(r->source, journal_now_ms(r->journal), &frame, &answer, &r->source_next_ms, err);
+        if (status) return status;
+        if (answer == SOURCE_WAIT) return STATUS_OK;
+        if (answer == SOURCE_END) r->source_ended = true;
+        else status = accept_frame(r, &frame, err);
+        if (status) return status;
+    }
+    return STATUS_OK;
+}
+
+/* ---- results ---- */
+
+static void plan_text(const struct frame *f, int nstages, char *levels, char *links, size_t size) {
+    size_t a = 0, b = 0;
+    for (int i = 0; i < nstages && a < size && b < size; i++) {
+        const struct wire_choice *c = &f->choice[i];
+        a += (size_t)snprintf(levels + a, size - a, "%s%d", i ? "," : "", c->level);
+        b += (size_t)snprintf(links + b, size - b, "%s%d:%s", i ? "," : "", c->link, codec_name((enum codec)c->codec));
+    }
+}
+
+static void stages_text(const struct wire_frame *result, char *text, size_t size) {
+    size_t n = (size_t)snprintf(text, size, "[");
+    for (int i = 0; result && i < result->nstages && n < size; i++) {
+        const struct wire_time *t = &result->time[i];
+        n += (size_t)snprintf(text + n, size - n,
+                              "%s{\"queue_ms\":%.3f,\"decode_ms\":%.3f,\"compute_ms\":%.3f,\"encode_ms\":%.3f,"
+                              "\"bytes\":%u}",
+                              i ? "," : "", t->queue_us / 1e3, t->decode_us / 1e3, t->compute_us / 1e3,
+                              t->encode_us / 1e3, t->bytes);
+    }
+    if (n < size) snprintf(text + n, size - n, "]");
+}
+
+static const char *label_name(const struct model *m, int label, char text[32]) {
+    if (label >= 0 && label < m->nlabels) return m->labels[label];
+    snprintf(text, 32, "%d", label);
+    return text;
+}
+
+/* Hands the frame's result to the journal; the frame is owned by r->storing then. */
+static enum status store(struct runner *r, struct frame *f, const struct wire_frame *result, struct err *err) {
+    char levels[WIRE_MAX_STAGES * 4], links[WIRE_MAX_STAGES * 12], stages[WIRE_MAX_STAGES * 128], name[32];
+    levels[0] = links[0] = '\0';
+    if (f->attempt) plan_text(f, r->slices->count, levels, links, sizeof levels);
+    stages_text(result, stages, sizeof stages);
+    struct journal_result row = {
+        .seq = f->seq, .label = f->label, .name = f->label >= 0 ? label_name(r->model, f->label, name) : NULL,
+        .prob = f->prob, .due_ms = f->due_ms, .sent_ms = f->sent_ms, .levels = levels[0] ? levels : NULL,
+        .links = links[0] ? links : NULL, .stages = stages, .attempts = (int)f->attempt, .error = f->error,
+    };
+    enum status status = journal_store(r->journal, &row, err);
+    if (!status) status = frame_set_add(&r->storing, f, err);
+    if (status) {
+        frame_free(&f);
+        return status;
+    }
+    free(f->bytes);
+    f->bytes = NULL;
+    return STATUS_OK;
+}
+
+static enum status fail(struct runner *r, struct frame *f, const char *reason, struct err *err) {
+    f->label = -1;
+    f->error = strdup(reason);
+    if (!f->error) {
+        frame_free(&f);
+        return err_memory(err, "frame");
+    }
+    log_warn("%s: %s", f->path, reason);
+    return store(r, f, NULL, err);
+}
+
+/* The frame of an answer, taken from where it waits for it; NULL: it has its
+ * result already. An answer to an earlier attempt is as good as any. */
+static struct frame *claim(struct runner *r, uint64_t seq) {
+    struct frame *f = seq <= INT64_MAX ? frame_set_find(&r->sent, (int64_t)seq) : NULL;
+    if (f) frame_set_remove(&r->sent, f);
+    else f = frame_queue_take(&r->waiting, (int64_t)seq, (size_t)r->credits * 2);
+    if (f && f->attempt == 0) { /* an answer to what was never asked */
+        if (frame_queue_push_front(&r->waiting, f, NULL)) frame_free(&f);
+        f = NULL;
+    }
+    if (!f) r->duplicates++;
+    return f;
+}
+
+/* ---- sending ---- */
+
+static enum status read_bytes(struct frame *f, struct err *err) {
+    if (f->bytes) return STATUS_OK;
+    enum status status = file_read(f->path, SOURCE_MAX_FRAME, &f->bytes, &f->length, err);
+    if (!status && f->length == 0) status = err_set(err, STATUS_FORMAT, "%s: empty", f->path);
+    return status;
+}
+
+static enum status transmit(struct runner *r, struct frame *f, struct err *err) {
+    struct wire_message m = { .kind = WIRE_FRAME, .session = r->session };
+    const char *reason;
+    governor_choose(r->governor, log_now_s(), (int)r->waiting.count + 1, r->sent.count, f->choice, &reason);
+    if (reason[0]) log_info("%s", reason);
+    m.frame.seq = (uint64_t)f->seq;
+    m.frame.attempt = f->attempt + 1;
+    m.frame.nstages = (uint16_t)r->slices->count;
+    m.frame.format = WIRE_IMAGE;
+    memcpy(m.frame.choice, f->choice, (size_t)r->slices->count * sizeof *f->choice);
+    m.payload = f->bytes;
+    m.payload_length = f->length;
+    struct packet packet = { 0 };
+    enum status status = packet_make(&packet, &m, err);
+    if (!status) status = frame_set_add(&r->sent, f, err);
+    if (status) {
+        packet_free(&packet);
+        frame_free(&f);
+        return status;
+    }
+    f->attempt++;
+    f->order = ++r->order;
+    f->resent_ms = journal_now_ms(r->journal);
+    if (f->sent_ms < 0) f->sent_ms = f->resent_ms;
+    if (f->attempt > 1) r->resent++;
+    outlet_put(&r->peers[0].outlet, m.frame.seq, f->attempt, &packet);
+    return STATUS_OK;
+}
+
+enum status runner_send(struct runner *r, struct err *err) {
+    while (!r->stopping && runner_ready(r)) {
+        const struct frame *head = frame_queue_head(&r->waiting);
+        if (!head) break;
+        int credits = head->attempt >= CAREFUL ? 1 : r->credits;
+        if (r->sent.count >= credits) break;
+        for (int i = 0; i < r->sent.count; i++)
+            if (r->sent.frames[i]->attempt > CAREFUL) credits = 0; /* it goes alone */
+        if (!credits) break;
+        struct frame *f = frame_queue_pop(&r->waiting);
+        struct err trouble;
+        enum status status = STATUS_OK;
+        if (f->attempt >= MOST_ATTEMPTS) {
+            status = fail(r, f, "no result in 12 attempts: it stops the workers", err);
+        } else if (read_bytes(f, &trouble)) {
+            bool stream = strncmp(f->path, "stdin:", 6) == 0;
+            status = fail(r, f, stream ? "it came on standard input before the interruption, and is gone" : trouble.text,
+                          err);
+        } else {
+            status = transmit(r, f, err);
+        }
+        if (status) return status;
+    }
+    if (r->npeers && r->peers[0].up) outlet_flush(&r->peers[0].outlet, r->peers[0].channel, NULL);
+    return STATUS_OK;
+}
+
+/* ---- answers ---- */
+
+/* Frames sent before one that has come back are lost. */
+static enum status requeue(struct runner *r, uint64_t before, double resent_before_ms, struct err *err) {
+    for (;;) { /* latest first, so that the head of the queue is the earliest */
+        struct frame *f = NULL;
+        for (int i = 0; i < r->sent.count; i++) {
+            struct frame *g = r->sent.frames[i];
+            bool lost = g->order < before || g->resent_ms < resent_before_ms;
+            if (lost && (!f || g->seq > f->seq)) f = g;
+        }
+        if (!f) return STATUS_OK;
+        frame_set_remove(&r->sent, f);
+        enum status status = frame_queue_push_front(&r->waiting, f, err);
+        if (status) {
+            frame_free(&f);
+            return status;
+        }
+    }
+}
+
+static bool good_result(const struct runner *r, const struct wire_message *m) {
+    const struct wire_frame *f = &m->frame;
+    return f->format == WIRE_MAP && f->stage == f->nstages && f->nstages == r->slices->count &&
+           m->payload_length == (size_t)f->c * f->h * f->w * sizeof(float) &&
+           (int)(f->c * f->h * f->w) == r->model->net->classes;
+}
+
+static enum status on_result(struct runner *r, struct peer *peer, const struct wire_message *m, struct err *err) {
+    const struct wire_frame *result = &m->frame;
+    struct wire_message ack = { .kind = WIRE_ACK, .session = r->session,
+                                .ack = { .seq = result->seq, .attempt = result->attempt } };
+    channel_say(peer->channel, NULL, &ack);
+    if (!good_result(r, m)) {
+        log_warn("%s: sent something that is no result of this model", peer->worker->name);
+        return STATUS_OK;
+    }
+    struct frame *f = claim(r, result->seq);
+    if (!f) return STATUS_OK;
+    int best = -1;
+    float most = -INFINITY;
+    for (int i = 0; i < r->model->net->classes; i++) {
+        float p;
+        memcpy(&p, m->payload + (size_t)i * sizeof p, sizeof p);
+        if (p > most) most = p, best = i;
+    }
+    memcpy(f->choice, result->choice, (size_t)result->nstages * sizeof *f->choice);
+    f->label = best < 0 ? 0 : best;
+    f->prob = best < 0 ? 0 : most;
+    double now = journal_now_ms(r->journal);
+    for (int i = 0; i < result->nstages; i++) f->queue_ms += result->time[i].queue_us / 1e3;
+    double took = now - f->resent_ms;
+    r->typical_ms = took > r->typical_ms ? took : r->typical_ms + (took - r->typical_ms) / 32;
+    double now_s = log_now_s();
+    if (r->peers[0].sample.bytes) governor_source_link(r->governor, now_s, &r->peers[0].sample);
+    r->peers[0].sample.bytes = 0;
+    governor_frame(r->governor, now_s, result);
+    enum status status = STATUS_OK;
+    if (result->attempt == f->attempt) status = requeue(r, f->order, -1, err);
+    if (status) {
+        frame_free(&f);
+        return status;
+    }
+    return store(r, f, result, err);
+}
+
+static enum status on_failed(struct runner *r, const struct wire_failed *m, struct err *err) {
+    struct frame *f = claim(r, m->seq);
+    return f ? fail(r, f, m->text, err) : STATUS_OK;
+}
+
+enum status runner_serve(struct runner *r, struct err *err) {
+    double now_s = log_now_s();
+    for (int i = 0; i < r->npeers; i++) {
+        struct peer *peer = &r->peers[i];
+        struct packet packet = { 0 };
+        struct wire_message m;
+        while (peer_receive(peer, &packet, &m)) {
+            enum status status = m.kind == WIRE_FAILED ? on_failed(r, &m.failed, err) : on_result(r, peer, &m, err);
+            packet_free(&packet);
+            if (status) return status;
+        }
+        peer_tick(peer, now_s);
+    }
+    return STATUS_OK;
+}
+
+enum status runner_repair(struct runner *r, struct err *err) {
+    bool disturbed = false;
+    for (int i = 0; i < r->npeers; i++) {
+        struct peer *peer = &r->peers[i];
+        if (peer->restarted && r->governor) governor_restarted(r->governor, i);
+        disturbed |= peer->disturbed;
+        peer->disturbed = peer->restarted = false;
+    }
+    if (disturbed) {
+        outlet_clear(&r->peers[0].outlet);
+        if (r->sent.count) log_info("%d frame(s) in flight will be sent again", r->sent.count);
+        return requeue(r, UINT64_MAX, -1, err);
+    }
+    if (!r->sent.count || !runner_ready(r)) return STATUS_OK;
+    double now = journal_now_ms(r->journal);
+    double stall = fmax(STALL_MS, 4 * r->typical_ms);
+    for (int i = 0; i < r->sent.count; i++) {
+        const struct frame *f = r->sent.frames[i];
+        double patience = fmin(stall * pow(2, fmin(f->attempt - 1, 10)), fmax(STALL_MAX_MS, stall));
+        if (now - f->resent_ms <= patience) continue;
+        log_warn("frame %lld: no result in %.1f s, it will be sent again", (long long)f->seq, (now - f->resent_ms) / 1e3);
+        return requeue(r, 0, f->resent_ms + 1e-6, err);
+    }
+    return STATUS_OK;
+}
+
+/* ---- what the journal has stored ---- */
+
+static enum status print_json(const struct runner *r, const struct frame *f, double latency_ms, struct err *err) {
+    char levels[WIRE_MAX_STAGES * 4], links[WIRE_MAX_STAGES * 12], name[32];
+    cJSON *o = cJSON_CreateObject();
+    bool good = o && cJSON_AddNumberToObject(o, "seq", (double)f->seq) && cJSON_AddStringToObject(o, "file", f->path);
+    if (f->error) good = good && cJSON_AddStringToObject(o, "error", f->error);
+    else
+        good = good && cJSON_AddStringToObject(o, "label", label_name(r->model, f->label, name)) &&
+               cJSON_AddNumberToObject(o, "prob", round(f->prob * 1e6) / 1e6);
+    if (f->truth >= 0) good = good && cJSON_AddStringToObject(o, "truth", r->model->labels[f->truth]);
+    good = good && cJSON_AddNumberToObject(o, "latency_ms", round(latency_ms * 1e3) / 1e3);
+    if (f->attempt) {
+        plan_text(f, r->slices->count, levels, links, sizeof levels);
+        good = good && cJSON_AddStringToObject(o, "levels", levels) && cJSON_AddStringToObject(o, "links", links) &&
+               cJSON_AddNumberToObject(o, "attempts", f->attempt);
+    }
+    char *text = good ? cJSON_PrintUnformatted(o) : NULL;
+    cJSON_Delete(o);
+    if (!text) return err_memory(err, "result");
+    bool written = puts(text) >= 0;
+    cJSON_free(text);
+    return written ? STATUS_OK : err_errno(err, "standard output");
+}
+
+enum status runner_collect(struct runner *r, struct err *err) {
+    for (;;) {
+        struct journal_stored stored[COLLECT];
+        int n;
+        enum status status = journal_collect(r->journal, stored, COLLECT, &n, err);
+        if (status) return status;
+        for (int i = 0; i < n; i++) {
+            struct frame *f = frame_set_find(&r->storing, stored[i].seq);
+            if (!f) continue;
+            frame_set_remove(&r->storing, f);
+            double latency = stored[i].latency_ms;
+            r->stored++;
+            r->stored_s = log_now_s();
+            if (!f->error) {
+                r->within += r->slo_ms <= 0 || latency <= r->slo_ms;
+                governor_result(r->governor, r->stored_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
+            }
+            if (r->config->json) status = print_json(r, f, latency, err);
+            frame_free(&f);
+            if (status) return status;
+        }
+        if (r->config->json && n && fflush(stdout) != 0) return err_errno(err, "standard output");
+        if (n < COLLECT) return STATUS_OK;
+    }
+}
