@@ -72,13 +72,15 @@ ISA_sse2     :=
 ISA_avx2     := -mavx2 -mfma
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 ISA_neon     :=
+# Sanitizers make unrolled tiles slow to compile beyond -O1.
+SIMD_release := -O3
 SIMD_OBJ := $(foreach isa,$(ISAS),$(patsubst %.c,$(B)/%.$(isa).o,$(SIMD_SRC)))
 DEPLOY_OBJ += $(SIMD_OBJ)
 
 define simd_rule
 $(B)/%_simd.$(1).o: %_simd.c | $$(DEPS)-deploy
 	@mkdir -p $$(@D)
-	$(Q)$$(if $$(filter 0,$$(V)),echo "  CC    $$<  ($(1))";) $$(CC) $$(ALL_CFLAGS) -O3 $$(ISA_$(1)) -DISA=$(1) -DISA_$(1) -c $$< -o $$@
+	$(Q)$$(if $$(filter 0,$$(V)),echo "  CC    $$<  ($(1))";) $$(CC) $$(ALL_CFLAGS) $$(SIMD_$$(CONFIG)) $$(ISA_$(1)) -DISA=$(1) -DISA_$(1) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call simd_rule,$(isa))))
 
