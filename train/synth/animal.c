@@ -194,7 +194,7 @@ static void torso(struct build *b, struct point shoulder, struct point hip) {
     limb(b, hip, s->rump, waist, s->waist, b->back, b->under);
     limb(b, waist, s->waist, shoulder, s->chest, b->back, b->under);
     if (s->traits & SPECIES_MARKS_MANE)
-        limb(b, add(waist, 0, s->waist * .75f, 0), .06f, add(shoulder, .15f, s->chest * .92f, 0), .11f, b->dark, b->dark);
+        limb(b, add(waist, 0, s->waist * .75f, 0), .07f, add(shoulder, .12f, s->chest * .80f, 0), .14f, b->dark, b->dark);
     if (s->traits & SPECIES_MARKS_RUMP)
         limb(b, add(hip, -s->rump * .55f, s->rump * .2f, 0), s->rump * .55f, add(hip, -s->rump * .6f, -s->rump * .2f, 0), s->rump * .5f, b->light, b->light);
 }
@@ -296,7 +296,8 @@ static void project(struct animal *a, float yaw, float pitch, float size) {
         top = fminf(top, fminf(s->a.y - s->ra, s->b.y - s->rb));
         bottom = fmaxf(bottom, fmaxf(s->a.y + s->ra, s->b.y + s->rb));
     }
-    float scale = size / fmaxf(right - left, bottom - top), middle = (left + right) / 2;
+    float w = right - left, h = bottom - top, middle = (left + right) / 2;
+    float scale = size / (.5f * fmaxf(w, h) + .7f * sqrtf(w * h));
     for (int i = 0; i < a->nparts; i++) {
         struct solid *s = &a->parts[i];
         s->a = (struct point){(s->a.x - middle) * scale, s->a.y * scale, s->a.z * scale};

@@ -15,8 +15,9 @@ struct animal {
     float heading;                  /* -1 to 1: how much it goes to the right across the picture */
 };
 
-/* Draws pose, heading and coat; the larger of width and height becomes `size`
- * pixels. At night its eyes shine. */
+/* Draws pose, heading and coat. Its extent, the middle between the larger of
+ * width and height and their geometric mean, becomes about `size` pixels, so
+ * that long animals are not painted smaller. At night its eyes shine. */
 void animal_choose(struct animal *animal, const struct species *species, struct random *random, float size, bool night);
 
 #endif
