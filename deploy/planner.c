@@ -36,7 +36,7 @@ struct state {
     int64_t sum, bottleneck, cost;
     double weighted; /* sum by the weights of the dual */
     int parent, next; /* next: in the list of its node */
-    struct planner_choice choice; /* level of the slice before, link and codec that lead here */
+    struct planner_choice choice; /* of the node's slice */
 };
 
 enum objective { LEAST_COST, LEAST_LATENCY };
@@ -47,7 +47,9 @@ struct planner {
     unsigned *masks;
     struct planner_bound *bounds; /* storage: time, cost, trial, lambda[] */
     struct planner_bound *time, *cost, *trial, *lambda;
-    struct planner_minimax *minimax;
+    struct planner_minimax minimax;
+    double *node_values; /* storage of the bounds */
+    int *heads;          /* [2][nodes] lists of states */
     struct state *states; /* [STATES_MAX] */
 
     /* of the present search */
@@ -96,12 +98,17 @@ enum status planner_create(struct planner **out, int nslices, int nlevels, struc
     planner->numbers = calloc(compute + 3 * nodes + n + 2 * n * l + n * CODEC_COUNT, sizeof *planner->numbers);
     planner->masks = calloc(3 * n, sizeof *planner->masks);
     planner->bounds = malloc((3 + LAMBDAS) * sizeof *planner->bounds);
-    planner->minimax = malloc(sizeof *planner->minimax);
+    size_t per_slice = l * l * CODEC_COUNT;
+    planner->node_values = malloc((3 + LAMBDAS) * n * per_slice * sizeof *planner->node_values);
+    planner->minimax.from_node = malloc(n * per_slice * sizeof *planner->minimax.from_node);
+    planner->heads = malloc(2 * per_slice * sizeof *planner->heads);
     planner->states = malloc(STATES_MAX * sizeof *planner->states);
-    if (!planner->numbers || !planner->masks || !planner->bounds || !planner->minimax || !planner->states) {
+    if (!planner->numbers || !planner->masks || !planner->bounds || !planner->node_values ||
+        !planner->minimax.from_node || !planner->heads || !planner->states) {
         planner_destroy(&planner);
         return err_memory(err, "planner");
     }
+    for (size_t i = 0; i < 3 + LAMBDAS; i++) planner->bounds[i].from_node = planner->node_values + i * n * per_slice;
     planner->time = planner->bounds;
     planner->cost = planner->bounds + 1;
     planner->trial = planner->bounds + 2;
@@ -136,7 +143,9 @@ void planner_destroy(struct planner **planner) {
     free(p->numbers);
     free(p->masks);
     free(p->bounds);
-    free(p->minimax);
+    free(p->node_values);
+    free(p->minimax.from_node);
+    free(p->heads);
     free(p->states);
     free(p);
     *planner = NULL;
@@ -231,16 +240,19 @@ static bool hopeless(const struct planner *p, int64_t sum, int64_t bottleneck, i
 
 static bool hopeless_at_node(const struct planner *p, const struct state *state, int s, int node) {
     double lambda[LAMBDAS];
-    for (int k = 0; k < p->nlambdas; k++) lambda[k] = p->lambda[k].from_node[s][node];
-    return hopeless(p, state->sum, state->bottleneck, state->cost, state->weighted, p->time->from_node[s][node],
-                    p->cost->from_node[s][node], lambda);
+    size_t i = (size_t)s * planner_nodes(&p->problem) + node;
+    for (int k = 0; k < p->nlambdas; k++) lambda[k] = p->lambda[k].from_node[i];
+    return hopeless(p, state->sum, state->bottleneck, state->cost, state->weighted, p->time->from_node[i],
+                    p->cost->from_node[i], lambda);
 }
 
-static bool hopeless_behind(const struct planner *p, int64_t sum, int64_t bottleneck, int64_t cost, double weighted,
-                            int s, int level) {
+/* For a state whose slice s is done, but for coding. */
+static bool hopeless_behind(const struct planner *p, const struct state *state, int s) {
     double lambda[LAMBDAS];
+    int level = state->choice.level;
     for (int k = 0; k < p->nlambdas; k++) lambda[k] = p->lambda[k].behind[s][level];
-    return hopeless(p, sum, bottleneck, cost, weighted, p->time->behind[s][level], p->cost->behind[s][level], lambda);
+    return hopeless(p, state->sum, state->bottleneck, state->cost, state->weighted, p->time->behind[s][level],
+                    p->cost->behind[s][level], lambda);
 }
 
 /* ---- the dual of the deadline ------------------------------------------------- */
@@ -366,38 +378,56 @@ static void keep(struct planner *p, int *head, const struct state *state) {
     *head = p->nstates++;
 }
 
-static void offer_path(struct planner *p, int state, int level) {
+static void offer_path(struct planner *p, int state) {
     struct planner_choice choice[PLANNER_MAX_SLICES];
     for (int s = p->problem.nslices - 1; s >= 0; s--) {
-        const struct state *st = &p->states[state];
-        choice[s] = (struct planner_choice){level, st->choice.link, st->choice.codec};
-        level = st->choice.level;
-        state = st->parent;
+        choice[s] = p->states[state].choice;
+        state = p->states[state].parent;
     }
     offer(p, choice);
 }
 
-/* Moves across the link into slice s, from a state in front of slice s-1 that
- * this ran at `level`: `cost` up to there, and the stage's time, to which
- * encoding adds. */
-static void cross(struct planner *p, int s, int level, int parent, const struct state *at, int64_t cost, int64_t stage,
-                  int *heads) {
+/* Moves across the link into slice s. `at`: in front of slice s-1, but with
+ * its cost; `stage`: its time, to which coding adds. */
+static void cross(struct planner *p, int s, int parent, const struct state *at, int64_t stage, int *heads) {
     const struct planner_problem *pr = &p->problem;
-    int link = -1, codec = 0;
-    while (planner_next_node(pr, s, level, &link, &codec)) {
-        int arriving = link > level ? link : level, node = planner_node(arriving, codec);
-        int64_t closed = stage + planner_row(pr, pr->encode, s, arriving)[codec];
-        int64_t load = planner_row(pr, pr->wire, s, arriving)[codec];
+    for (struct planner_step step = planner_first_step(); planner_next_step(pr, s, at->choice.level, &step);) {
+        int node = planner_node(pr, step.level, step.arriving, step.codec);
+        int64_t closed = stage + planner_row(pr, pr->encode, s, step.crossing)[step.codec];
+        int64_t load = planner_row(pr, pr->wire, s, step.crossing)[step.codec];
+        int64_t ahead = p->minimax.from_node[(size_t)s * planner_nodes(pr) + node];
         struct state next = {
             .sum = at->sum + closed + load + pr->latency[s],
-            .bottleneck = max64(max64(at->bottleneck, p->minimax->from_node[s][node]), max64(closed, load)),
-            .cost = cost + pr->codec_cost[s * CODEC_COUNT + codec] + (link ? pr->link_cost[s * pr->nlevels + link] : 0),
+            .bottleneck = max64(max64(at->bottleneck, ahead), max64(closed, load)),
+            .cost = at->cost + pr->codec_cost[s * CODEC_COUNT + step.codec] +
+                    (step.link ? pr->link_cost[s * pr->nlevels + step.link] : 0),
             .weighted = at->weighted + p->weights.stage[s] * (double)closed + p->weights.link[s] * (double)load +
                         (double)pr->latency[s],
             .parent = parent,
-            .choice = {level, link, (enum codec)codec},
+            .choice = {step.level, step.link, (enum codec)step.codec},
         };
         if (!hopeless_at_node(p, &next, s, node)) keep(p, &heads[node], &next);
+    }
+}
+
+/* Runs slice s in all states of a node, and moves on. */
+static void run_node(struct planner *p, int s, int node, int head, int *heads) {
+    const struct planner_problem *pr = &p->problem;
+    int arriving = node / CODEC_COUNT % pr->nlevels, level = node / CODEC_COUNT / pr->nlevels;
+    int64_t stage = planner_run(pr, s, level, arriving, node % CODEC_COUNT);
+    for (int i = head; i >= 0; i = p->states[i].next) {
+        struct state at = p->states[i];
+        if (hopeless_at_node(p, &at, s, node)) continue; /* the best may have improved */
+        at.cost += pr->slice_cost[s * pr->nlevels + level];
+        struct state done = at;
+        done.sum += stage;
+        done.bottleneck = max64(max64(at.bottleneck, stage), p->minimax.behind[s][level]);
+        done.weighted += p->weights.stage[s + 1] * (double)stage;
+        if (hopeless_behind(p, &done, s)) continue;
+        if (s + 1 == pr->nslices)
+            offer_path(p, i);
+        else
+            cross(p, s + 1, i, &at, stage, heads);
     }
 }
 
@@ -405,38 +435,21 @@ static void cross(struct planner *p, int s, int level, int parent, const struct 
  * and bottleneck in range, if it beats the best so far. False: given up at
  * `effort` states. */
 static bool pass(struct planner *p, int64_t guess, int effort) {
-    const struct planner_problem *pr = &p->problem;
-    int n = pr->nslices;
+    int nodes = planner_nodes(&p->problem);
+    int *here = p->heads, *there = p->heads + nodes;
     p->guess = guess;
     p->effort = effort;
     p->nstates = 0;
     p->overflow = false;
-    int heads[2][PLANNER_NODES];
-    for (int i = 0; i < PLANNER_NODES; i++) heads[0][i] = -1;
+    for (int i = 0; i < nodes; i++) here[i] = -1;
     const struct state start = {.bottleneck = p->bottleneck_min};
-    cross(p, 0, 0, -1, &start, 0, 0, heads[0]);
-    for (int s = 0; s < n && !p->overflow; s++) {
-        int *here = heads[s % 2], *there = heads[(s + 1) % 2];
-        for (int i = 0; i < PLANNER_NODES; i++) there[i] = -1;
-        for (int node = 0; node < PLANNER_NODES; node++)
-            for (int i = here[node]; i >= 0; i = p->states[i].next) {
-                const struct state st = p->states[i];
-                if (hopeless_at_node(p, &st, s, node)) continue; /* the best may have improved */
-                int arriving = node / CODEC_COUNT;
-                int64_t decode = planner_row(pr, pr->decode, s, arriving)[node % CODEC_COUNT];
-                for (int l = 0; l < pr->nlevels; l++) {
-                    if (!(pr->levels[s] >> l & 1)) continue;
-                    int64_t stage = decode + planner_compute(pr, s, l, arriving);
-                    int64_t cost = st.cost + pr->slice_cost[s * pr->nlevels + l];
-                    int64_t bottleneck = max64(max64(st.bottleneck, stage), p->minimax->behind[s][l]);
-                    double weighted = st.weighted + p->weights.stage[s + 1] * (double)stage;
-                    if (hopeless_behind(p, st.sum + stage, bottleneck, cost, weighted, s, l)) continue;
-                    if (s + 1 == n)
-                        offer_path(p, i, l);
-                    else
-                        cross(p, s + 1, l, i, &st, cost, stage, there);
-                }
-            }
+    cross(p, 0, -1, &start, 0, here);
+    for (int s = 0; s < p->problem.nslices && !p->overflow; s++) {
+        for (int i = 0; i < nodes; i++) there[i] = -1;
+        for (int node = 0; node < nodes; node++) run_node(p, s, node, here[node], there);
+        int *swap = here;
+        here = there;
+        there = swap;
     }
     p->visited += p->nstates;
     return !p->overflow;
@@ -485,10 +498,10 @@ static void search(struct planner *p, enum objective objective, const struct pla
     p->limits = *limits;
     p->objective = objective;
     p->found = false;
-    planner_minimax_fill(p->minimax, &p->problem);
+    planner_minimax_fill(&p->minimax, &p->problem);
     planner_bound_fill(p->time, &p->problem, limits->bottleneck, 0, 1, &p->plain);
     if (p->time->total == DBL_MAX) return;
-    int64_t least_time = (int64_t)p->time->total, low = p->minimax->total, high = limits->bottleneck;
+    int64_t least_time = (int64_t)p->time->total, low = p->minimax.total, high = limits->bottleneck;
     int n = 0;
     p->visited = 0;
     ranges[n].low = low;

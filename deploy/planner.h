@@ -5,9 +5,10 @@
  * level, and for its entrance a link level and a codec:
  *
  *   arriving(s)  = max(level(s-1), link(s)), 0 for slice 0
- *   stage(s)     = decode[s][arriving][codec] + compute[s][level][arriving]
- *                  + encode[s+1][arriving(s+1)][codec(s+1)]
- *   load(s)      = wire[s][arriving][codec], what the link is busy with a frame
+ *   crossing(s)  = max(arriving(s), level(s)): what is not read is not sent
+ *   stage(s)     = decode[s][crossing][codec] + compute[s][level][arriving]
+ *                  + encode[s+1][crossing(s+1)][codec(s+1)]
+ *   load(s)      = wire[s][crossing][codec], what the link is busy with a frame
  *   sum          = encode[0] + all stages, loads and link latencies
  *   bottleneck   = the largest stage or load (encode[0] is one of them)
  *   latency      = sum + queued * bottleneck
@@ -40,7 +41,7 @@ enum { PLANNER_MAX_SLICES = 64 };
 struct planner_problem {
     int nslices, nlevels;
     int64_t *compute;    /* [nslices][own level][incoming level] */
-    int64_t *encode;     /* [nslices][arriving level][CODEC_COUNT]: at the sender into slice s */
+    int64_t *encode;     /* [nslices][crossing level][CODEC_COUNT]: at the sender into slice s */
     int64_t *wire;       /* likewise: on the link */
     int64_t *decode;     /* likewise: at slice s */
     int64_t *latency;    /* [nslices] the link's delay: adds to the sum, loads nothing */

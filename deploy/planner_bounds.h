@@ -1,17 +1,19 @@
 /* Bounds for the planner's search, computed backwards over the links once per
  * solve. Private to the planner.
  *
- * A node is a link together with what crosses it: (arriving level, codec). All
- * that the rest of the pipeline depends on is in the node. */
+ * A node is a slice at a level with a link in front of it: (level, arriving
+ * level, codec). All that the rest of the pipeline depends on is in the node. */
 #ifndef ESPALIER_PLANNER_BOUNDS_H
 #define ESPALIER_PLANNER_BOUNDS_H
 
 #include "deploy/planner.h"
 
-enum { PLANNER_NODES = PLAN_MAX_LEVELS * CODEC_COUNT };
-
-static inline int planner_node(int arriving, int codec) {
-    return arriving * CODEC_COUNT + codec;
+/* Nodes of a slice: [level][arriving][CODEC_COUNT]. */
+static inline int planner_nodes(const struct planner_problem *p) {
+    return p->nlevels * p->nlevels * CODEC_COUNT;
+}
+static inline int planner_node(const struct planner_problem *p, int level, int arriving, int codec) {
+    return (level * p->nlevels + arriving) * CODEC_COUNT + codec;
 }
 
 /* A row of encode, wire or decode: [CODEC_COUNT] times of a link at a level. */
@@ -23,9 +25,23 @@ static inline int64_t planner_compute(const struct planner_problem *p, int s, in
     return p->compute[((size_t)s * p->nlevels + own) * p->nlevels + incoming];
 }
 
-/* Steps through the nodes in front of slice s that can follow a slice that ran
- * at `level` (the source: 0): start with *link = -1; false after the last. */
-bool planner_next_node(const struct planner_problem *problem, int s, int level, int *link, int *codec);
+/* What slice s itself takes at a level, coding of what it sends left out. */
+static inline int64_t planner_run(const struct planner_problem *p, int s, int level, int arriving, int codec) {
+    return planner_row(p, p->decode, s, level > arriving ? level : arriving)[codec] +
+           planner_compute(p, s, level, arriving);
+}
+
+/* Steps through the nodes of slice s that can follow a slice that ran at
+ * level `before` (the source: 0). */
+struct planner_step {
+    int level, link, codec;
+    int arriving, crossing;
+};
+static inline struct planner_step planner_first_step(void) {
+    return (struct planner_step){.level = -1, .codec = -1};
+}
+/* False after the last. */
+bool planner_next_step(const struct planner_problem *problem, int s, int before, struct planner_step *step);
 
 /* What each stage and link counts in a weighted sum of times. */
 struct planner_weights {
@@ -36,13 +52,12 @@ struct planner_weights {
 /* Least weighted sum of cost and time to the end, and the plan that has it. */
 struct planner_bound {
     double weight_cost, weight_time;
-    double from_node[PLANNER_MAX_SLICES][PLANNER_NODES]; /* standing in front of slice s; DBL_MAX: no way */
-    double behind[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS];  /* slice s computed, at a level */
-    double total;                                        /* from the source */
-    struct planner_choice choice[PLANNER_MAX_SLICES];    /* valid if total < DBL_MAX */
-    double time, cost;                                   /* of that plan; time by the weights */
-    uint8_t level[PLANNER_MAX_SLICES][PLANNER_NODES];    /* best next steps */
-    uint8_t node[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS];
+    double *from_node; /* [nslices][nodes]: standing in front of the node's slice; DBL_MAX: no way */
+    double behind[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS]; /* slice s done, at a level, but for coding */
+    uint16_t next[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS]; /* the best node behind it */
+    double total;                                       /* from the source */
+    struct planner_choice choice[PLANNER_MAX_SLICES];   /* valid if total < DBL_MAX */
+    double time, cost;                                  /* of that plan; time by the weights */
 };
 
 /* Minimises weight_cost * cost + weight_time * (weighted time) over plans
@@ -53,7 +68,7 @@ void planner_bound_fill(struct planner_bound *bound, const struct planner_proble
 
 /* Least bottleneck to the end, a lower bound in the same sense. */
 struct planner_minimax {
-    int64_t from_node[PLANNER_MAX_SLICES][PLANNER_NODES];
+    int64_t *from_node; /* [nslices][nodes] */
     int64_t behind[PLANNER_MAX_SLICES][PLAN_MAX_LEVELS];
     int64_t total;
 };
