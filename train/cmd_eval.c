@@ -116,12 +116,26 @@ static enum status evaluate(struct model *model, const struct dataset *dataset, 
     if (!status) status = network_create(&network, model, a->batch, a->threads, err);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "accuracy");
     if (!status)
-        status = measure_plans(network, model, loader, a->images, plans.plans, plans.n, "eval", accuracy, &images, err);
+        status = measure_plans(network, model, loader, plans.plans, plans.n, "eval", accuracy, &images, err);
     if (!status) status = print(model, &plans, accuracy, images, a, err);
     free(accuracy);
     network_destroy(&network);
     loader_destroy(&loader);
     measure_set_free(&plans);
+    return status;
+}
+
+static enum status open_images(struct dataset **images, const char *data, enum dataset_split split,
+                               const struct arguments *a, struct err *err) {
+    struct dataset *all;
+    enum status status = dataset_open(&all, data, split, err);
+    if (status) return status;
+    if (a->images == 0 || a->images >= all->n) {
+        *images = all;
+        return STATUS_OK;
+    }
+    status = dataset_hold_out(all, a->images, (uint64_t)a->seed, images, err);
+    dataset_close(&all);
     return status;
 }
 
@@ -135,7 +149,7 @@ enum status cmd_eval(int argc, char **argv, struct err *err) {
         { "--random-plans", 0, OPTION_INT, &a.random_plans, "N", "as many random plans, a level per slice" },
         { "--seed", 0, OPTION_INT, &a.seed, "N", "of the random plans" },
         { "--split", 0, OPTION_STRING, &a.split, "WHICH", "images: train, valid or test" },
-        { "--images", 0, OPTION_INT, &a.images, "N", "at most so many; 0: all" },
+        { "--images", 0, OPTION_INT, &a.images, "N", "at most so many, of all classes alike; 0: all" },
         { "--batch", 0, OPTION_INT, &a.batch, "N", "images per pass" },
         { "--threads", 0, OPTION_INT, &a.threads, "N", "threads that compute" },
         { "--json", 0, OPTION_FLAG, &a.json, NULL, "one JSON line per plan" },
@@ -153,7 +167,7 @@ enum status cmd_eval(int argc, char **argv, struct err *err) {
     struct model *model;
     struct dataset *dataset;
     if ((status = model_load(&model, argv[1], err))) return status;
-    status = dataset_open(&dataset, argv[0], (enum dataset_split)split, err);
+    status = open_images(&dataset, argv[0], (enum dataset_split)split, &a, err);
     if (!status) {
         status = evaluate(model, dataset, &a, err);
         dataset_close(&dataset);

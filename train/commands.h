@@ -8,7 +8,7 @@
 typedef enum status command_fn(int argc, char **argv, struct err *err);
 
 command_fn cmd_synth;
-command_fn cmd_train, cmd_eval;
+command_fn cmd_train, cmd_eval, cmd_classifier;
 command_fn cmd_convert;
 
 #endif

@@ -45,6 +45,8 @@ enum dataset_split { DATASET_TRAIN, DATASET_VALID, DATASET_TEST };
 
 enum status dataset_open(struct dataset **dataset, const char *data, enum dataset_split split,
                          struct err *err) MUST_CHECK;
+/* The labels alone, without samples: of a .data file that need not name images. */
+enum status dataset_open_labels(struct dataset **dataset, const char *data, struct err *err) MUST_CHECK;
 void dataset_close(struct dataset **dataset);
 /* Splits off `n` samples chosen by `seed`, in proportion to the classes; the
  * rest stays, in order. Either may be closed first. */

@@ -255,6 +255,37 @@ static enum status add_labels(struct dataset *dataset, const struct lines *label
     return status;
 }
 
+static enum status read_labels(const struct cfg *cfg, const char *data, int *classes, struct lines *labels,
+                               struct lines *names, struct err *err) {
+    enum status status = cfg_check(cfg, data_schemas, err);
+    if (status == STATUS_OK)
+        status = cfg_int(cfg, cfg_find(cfg, ""), "classes", 1, DATASET_MAX_CLASSES, classes, err);
+    if (status == STATUS_OK) status = read_names(cfg, data, "labels", labels, err);
+    if (status == STATUS_OK) status = read_names(cfg, data, "names", names, err);
+    return status;
+}
+
+enum status dataset_open_labels(struct dataset **out, const char *data, struct err *err) {
+    struct cfg *cfg;
+    struct lines labels = {0}, names = {0};
+    struct dataset *dataset = NULL;
+    int classes = 0;
+    enum status status = cfg_load(&cfg, data, err);
+    if (status != STATUS_OK) return status;
+    status = read_labels(cfg, data, &classes, &labels, &names, err);
+    const struct lines *shown = names.n ? &names : &labels;
+    if (status == STATUS_OK && (shown->n == 0 || shown->n < classes))
+        status = err_set(err, STATUS_FORMAT, "%s: classes=%d, but there are only %d names", data, classes, shown->n);
+    if (status == STATUS_OK) status = dataset_new(&dataset, data, err);
+    if (status == STATUS_OK) status = add_labels(dataset, shown, shown, classes ? classes : shown->n, err);
+    if (status != STATUS_OK) dataset_close(&dataset);
+    else *out = dataset;
+    lines_free(&labels);
+    lines_free(&names);
+    cfg_destroy(&cfg);
+    return status;
+}
+
 enum status dataset_read_data(struct dataset *dataset, const char *data, enum dataset_split split, struct err *err) {
     struct cfg *cfg = NULL;
     struct lines labels = {0}, names = {0};
@@ -265,11 +296,7 @@ enum status dataset_read_data(struct dataset *dataset, const char *data, enum da
         err_hint(err, "a dataset is a Darknet .data file or a folder");
         return status;
     }
-    status = cfg_check(cfg, data_schemas, err);
-    if (status == STATUS_OK)
-        status = cfg_int(cfg, cfg_find(cfg, ""), "classes", 1, DATASET_MAX_CLASSES, &classes, err);
-    if (status == STATUS_OK) status = read_names(cfg, data, "labels", &labels, err);
-    if (status == STATUS_OK) status = read_names(cfg, data, "names", &names, err);
+    status = read_labels(cfg, data, &classes, &labels, &names, err);
     if (status != STATUS_OK) goto done;
     const struct cfg_option *option = split_option(cfg, split);
     if (!option) {

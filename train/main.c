@@ -15,6 +15,7 @@ static const struct {
     {"synth", cmd_synth, "draw a small labelled dataset of camera-trap pictures"},
     {"train", cmd_train, "train a network that survives pruning"},
     {"eval", cmd_eval, "accuracy of a model under any plan"},
+    {"classifier", cmd_classifier, "train, valid, predict: Darknet's habit"},
     {"convert", cmd_convert, "a model from Darknet's cfg and weights, or back"},
     {NULL, NULL, NULL},
 };

@@ -6,20 +6,19 @@
 
 #include <stdlib.h>
 
-enum status measure_plans(struct network *network, const struct model *model, struct loader *images, int max_images,
+enum status measure_plans(struct network *network, const struct model *model, struct loader *images,
                           struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
                           struct err *err) {
     int *correct = calloc((size_t)nplans, sizeof *correct);
     float *logits = NULL;
-    int done = 0, capacity = 0, classes = model->net->classes, batches = loader_batches(images);
+    int done = 0, capacity = 0, classes = model->net->classes;
     struct log_progress progress;
     if (!correct) return err_memory(err, "measuring");
     enum status status = loader_seek(images, 0, 0, err);
-    if (label) log_progress_start(&progress, label, batches);
-    for (int b = 0; !status && (max_images == 0 || done < max_images); b++) {
+    if (label) log_progress_start(&progress, label, loader_batches(images));
+    for (int b = 0; !status; b++) {
         struct loader_batch batch;
         if ((status = loader_next(images, &batch, err)) || batch.n == 0) break;
-        if (max_images && batch.n > max_images - done) batch.n = max_images - done;
         if (batch.n > capacity) {
             float *larger = realloc(logits, (size_t)batch.n * (size_t)classes * sizeof *logits);
             if (!larger) {
@@ -29,8 +28,6 @@ enum status measure_plans(struct network *network, const struct model *model, st
             logits = larger;
             capacity = batch.n;
         }
-        if (label && b == 0 && max_images && max_images < batches * batch.n)
-            progress.total = (max_images + batch.n - 1) / batch.n;
         for (int p = 0; !status && p < nplans; p++) {
             status = network_forward(network, plans[p], NETWORK_INFERENCE, batch.input, batch.n, 0, logits, err);
             if (!status) correct[p] += loss_correct(logits, batch.labels, batch.n, classes);
@@ -131,7 +128,7 @@ static enum status fit(struct model *model, const struct measure_set *plans, int
     return status;
 }
 
-enum status measure_model(struct network *network, struct model *model, struct loader *images, int max_images,
+enum status measure_model(struct network *network, struct model *model, struct loader *images,
                           int held_out, uint64_t seed, double *uniform, struct err *err) {
     struct measure_set plans = { 0 };
     double *accuracy = NULL;
@@ -142,7 +139,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
     if (!status) status = measure_set_random(&plans, model, held_out, seed, err);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "measuring");
     if (!status)
-        status = measure_plans(network, model, images, max_images, plans.plans, plans.n, "measure", accuracy, &measured,
+        status = measure_plans(network, model, images, plans.plans, plans.n, "measure", accuracy, &measured,
                                err);
     if (!status) status = fit(model, &plans, fitted, accuracy, measured, err);
     for (int level = 0; !status && level < model->levels->nlevels; level++) uniform[level] = accuracy[level];

@@ -10,10 +10,10 @@
 
 #include <stdint.h>
 
-/* Top-1 accuracy (0 to 1) of each plan, all on the same images: those of an
- * evaluating loader from its beginning, at most `max_images` of them (0: all).
- * The model's batch-norm rows are used. `label`: of the progress bar, NULL for none. */
-enum status measure_plans(struct network *network, const struct model *model, struct loader *images, int max_images,
+/* Top-1 accuracy (0 to 1) of each plan on all images of an evaluating loader,
+ * whose number is *measured. The model's batch-norm rows are used. `label`: of
+ * the progress bar, NULL for none. */
+enum status measure_plans(struct network *network, const struct model *model, struct loader *images,
                           struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
                           struct err *err) MUST_CHECK;
 
@@ -35,7 +35,7 @@ enum status measure_set_random(struct measure_set *plans, const struct model *mo
  * capped at every level, and fits the accuracy model to them; tests it on
  * `held_out` random plans (at least 1). Replaces model->accuracy; `uniform`
  * [nlevels] receives what was measured at every level throughout. */
-enum status measure_model(struct network *network, struct model *model, struct loader *images, int max_images,
+enum status measure_model(struct network *network, struct model *model, struct loader *images,
                           int held_out, uint64_t seed, double *uniform, struct err *err) MUST_CHECK;
 
 #endif

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LOOK_IMAGES = 500, LINES_PER_EPOCH = 20 };
+enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LINES_PER_EPOCH = 20 };
 /* Of the running averages that the progress bar shows. */
 static const double SMOOTHING = .97;
 
@@ -39,7 +39,6 @@ struct trainer_config trainer_defaults(enum robust_mode mode) {
         .order = ORDER_L1,
         .epochs = -1,
         .calibrate = calibrate_defaults(),
-        .measure_images = 1000,
         .measure_plans = 24,
         .cache_mib = 2048,
     };
@@ -113,6 +112,10 @@ static enum status open_loaders(struct trainer *t, struct err *err) {
     };
     enum status status = loader_create(&t->images, &loading, err);
     if (status) return status;
+    /* Statistics are to hold for images as they come. */
+    struct augment none = augment_none();
+    none.flip = setup->augment.flip;
+    loading.augment = &none;
     loading.seed = ~loading.seed;
     loading.cache_bytes = 0;
     status = loader_create(&t->calibration, &loading, err);
@@ -221,8 +224,7 @@ static enum status look(struct trainer *t, struct report_epoch *epoch, struct er
             status = calibrate_uniform(t->network, t->model, t->calibration, levels[i], LOOK_BATCHES, err);
         if (!status) status = plan_create(&plan, t->model->blocks->nblocks, levels[i], err);
         if (!status)
-            status = measure_plans(t->network, t->model, t->held_out, LOOK_IMAGES, &plan, 1, NULL, &accuracy,
-                                   &measured, err);
+            status = measure_plans(t->network, t->model, t->held_out, &plan, 1, NULL, &accuracy, &measured, err);
         plan_destroy(&plan);
         epoch->levels[epoch->nlevels] = levels[i];
         epoch->held_out[epoch->nlevels++] = accuracy;
@@ -349,8 +351,7 @@ static enum status finish(struct trainer *t, struct err *err) {
         status = calibrate(t, err);
     }
     if (!status && t->held_out)
-        status = measure_model(t->network, model, t->held_out, config->measure_images, config->measure_plans,
-                               config->setup.seed, uniform, err);
+        status = measure_model(t->network, model, t->held_out, config->measure_plans, config->setup.seed, uniform, err);
     if (status) return status;
     free(model->training);
     model->training = training_json(t, t->held_out ? uniform : NULL);

@@ -29,7 +29,6 @@ struct trainer_config {
     bool resume, json;
     int checkpoint_every; /* steps; 0: once an epoch */
     struct calibrate_config calibrate;
-    int measure_images;   /* at most; 0: all held-out ones */
     int measure_plans;    /* random plans that test the accuracy model */
     int cache_mib;        /* memory for decoded images */
     const volatile sig_atomic_t *stop; /* set: write a checkpoint and return; may be NULL */

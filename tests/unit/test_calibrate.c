@@ -89,7 +89,7 @@ static void test_two_batches_as_one(void **state) {
 static void test_rows(void **state) {
     struct fixture *f = *state;
     struct err err;
-    struct calibrate_config config = { .batches = 1000, .coverage = 2, .seed = 1 };
+    struct calibrate_config config = { .uniform = 2, .coverage = 2, .batches = 1000, .seed = 1 };
     const struct model *m = f->model;
     int missed = -1, nlevels = m->levels->nlevels, differ = 0;
     for (int i = 0; i < m->net->nlayers; i++)
@@ -123,25 +123,23 @@ static void test_measure(void **state) {
     assert_int_equal(measure_set_uniform(&plans, f->model, &err), STATUS_OK);
     assert_int_equal(measure_set_random(&plans, f->model, 6, 1, &err), STATUS_OK);
     assert_int_equal(plans.n, 10);
-    for (int most = 0; most <= 7; most += 7) {
-        assert_int_equal(measure_plans(f->network, f->model, images, most, plans.plans, plans.n, NULL, accuracy,
-                                       &measured, &err), STATUS_OK);
-        assert_int_equal(measured, most ? most : IMAGES);
-        for (int p = 0; p < plans.n; p++) {
-            int correct = 0;
-            float logits[5];
-            assert_int_equal(loader_seek(images, 0, 0, &err), STATUS_OK);
-            for (int i = 0; i < measured; i++) {
-                if (i % 3 == 0) assert_int_equal(loader_next(images, &batch, &err), STATUS_OK);
-                const float *input = batch.input + (size_t)(i % 3) * net_shape_size(f->model->net->input);
-                assert_int_equal(network_forward(f->network, plans.plans[p], NETWORK_INFERENCE, input, 1, 0, logits,
-                                                 &err), STATUS_OK);
-                correct += loss_correct(logits, &batch.labels[i % 3], 1, 5);
-            }
-            assert_float_equal(accuracy[p], (double)correct / measured, 1e-9);
+    assert_int_equal(measure_plans(f->network, f->model, images, plans.plans, plans.n, NULL, accuracy, &measured, &err),
+                     STATUS_OK);
+    assert_int_equal(measured, IMAGES);
+    for (int p = 0; p < plans.n; p++) {
+        int correct = 0;
+        float logits[5];
+        assert_int_equal(loader_seek(images, 0, 0, &err), STATUS_OK);
+        for (int i = 0; i < measured; i++) {
+            if (i % 3 == 0) assert_int_equal(loader_next(images, &batch, &err), STATUS_OK);
+            const float *input = batch.input + (size_t)(i % 3) * net_shape_size(f->model->net->input);
+            assert_int_equal(network_forward(f->network, plans.plans[p], NETWORK_INFERENCE, input, 1, 0, logits, &err),
+                             STATUS_OK);
+            correct += loss_correct(logits, &batch.labels[i % 3], 1, 5);
         }
+        assert_float_equal(accuracy[p], (double)correct / measured, 1e-9);
     }
-    assert_int_equal(measure_model(f->network, f->model, images, 0, 20, 1, uniform, &err), STATUS_OK);
+    assert_int_equal(measure_model(f->network, f->model, images, 20, 1, uniform, &err), STATUS_OK);
     assert_non_null(f->model->accuracy);
     assert_int_equal(f->model->accuracy->samples, IMAGES);
     assert_true(f->model->accuracy->held_out_worst >= f->model->accuracy->held_out_error);
