@@ -79,8 +79,7 @@ static struct image_preproc default_preproc(struct net_shape input) {
                                   .decode = IMAGE_EXACT, .std = {1, 1, 1, 1}};
 }
 
-/* What follows from cfg, ends and levels, the weights aside. Takes the model
- * over from where `cfg` is set; the caller destroys it on failure. */
+/* What follows from the cfg and, in a slice, from its ends. */
 static enum status build_graph(struct model *model, const struct safetensors *file, struct err *err) {
     enum status status;
     if ((status = net_create(&model->net, model->cfg, err)) ||
@@ -90,7 +89,10 @@ static enum status build_graph(struct model *model, const struct safetensors *fi
         return err_set(err, STATUS_LIMIT, "%s: has %d blocks; up to %d are possible", model->cfg->name,
                        model->blocks->nblocks, PLAN_MAX_BLOCKS);
     if (file && (status = model_meta_slice(file, model, err))) return status;
-    if ((status = groups_create(&model->groups, model->net, &model->ends, err))) return status;
+    if ((status = groups_create(&model->groups, model->net, &model->ends, err))) {
+        err_prefix(err, "%s", model->cfg->name);
+        return status;
+    }
     model->layers = calloc((size_t)model->net->nlayers, sizeof *model->layers);
     if (!model->layers) return err_memory(err, model->cfg->name);
     for (int i = 0; i < model->net->nlayers; i++) model->layers[i].gamma_rows = 1;
