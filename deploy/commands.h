@@ -8,6 +8,7 @@
 typedef enum status command_fn(int argc, char **argv, struct err *err);
 
 command_fn cmd_info, cmd_slice, cmd_prune;
+command_fn cmd_predict, cmd_bench, cmd_profile, cmd_selftest;
 command_fn cmd_keygen;
 command_fn cmd_worker;
 command_fn cmd_run;

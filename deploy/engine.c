@@ -44,7 +44,7 @@ static enum status check_blocks(const struct engine_config *config, int nblocks,
 }
 
 /* Buffers for what is neither a tensor nor a weight. */
-static enum status make_rest(struct engine *e, struct err *err) {
+static enum status make_rest(struct engine *e, bool time_layers, struct err *err) {
     const struct net *net = e->model->net;
     const int logits = net_logits_layer(net);
     size_t values = 0;
@@ -59,6 +59,10 @@ static enum status make_rest(struct engine *e, struct err *err) {
     e->output_counts = engine_alloc(e, (size_t)outputs, sizeof *e->output_counts);
     e->block_seconds = engine_alloc(e, (size_t)(e->last_block - e->first_block + 1), sizeof *e->block_seconds);
     bool room = e->values && e->input_counts && e->output_counts && e->block_seconds;
+    if (room && time_layers) {
+        e->layer_seconds = engine_alloc(e, (size_t)net->nlayers, sizeof *e->layer_seconds);
+        room = e->layer_seconds;
+    }
     if (room && !e->model->ends.outgoing && logits >= e->first_layer && logits <= e->last_layer) {
         e->logits = engine_alloc(e, net_shape_size(net->layers[logits].out), sizeof *e->logits);
         room = e->logits;
@@ -85,7 +89,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->source = blocks->block[first].source;
     if ((status = plan_create(&e->plan, blocks->nblocks, 0, err)) ||
         (status = counts_create(&e->counts, model->groups, err)) || (status = engine_graph(e, err)) ||
-        (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = make_rest(e, err))) {
+        (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = make_rest(e, config->time_layers, err))) {
         engine_destroy(&e);
         return status;
     }
@@ -121,4 +125,5 @@ size_t engine_output_max(const struct engine *e) { return net_shape_size(net_sha
 
 const float *engine_logits(const struct engine *e) { return e->logits; }
 const double *engine_block_seconds(const struct engine *e) { return e->block_seconds; }
+const double *engine_layer_seconds(const struct engine *e) { return e->layer_seconds; }
 size_t engine_bytes(const struct engine *e) { return e->bytes; }

@@ -23,6 +23,7 @@ struct engine_config {
                                   * model runs as one cut from it would */
     const struct kernels *kernels; /* NULL: the best for this processor, see deploy/kernels/table.h */
     bool keep;                     /* every layer's output for engine_activation: no fusion, no reuse of buffers */
+    bool time_layers;              /* for engine_layer_seconds */
 };
 struct engine_config engine_defaults(void);
 
@@ -61,6 +62,10 @@ enum status engine_activation(const struct engine *engine, int layer, float *out
 
 /* Seconds that each block took in the last run, [last_block - first_block + 1]. */
 const double *engine_block_seconds(const struct engine *engine);
+/* Seconds that each layer took in the last run, [nlayers of the net]; what a
+ * convolution does for the shortcut behind it counts as the convolution's. NULL
+ * without config.time_layers. */
+const double *engine_layer_seconds(const struct engine *engine);
 /* Bytes held: packed weights, buffers. */
 size_t engine_bytes(const struct engine *engine);
 

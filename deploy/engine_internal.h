@@ -104,6 +104,7 @@ struct engine {
     float *logits;         /* [classes], or NULL */
     float *values;         /* planar, for a softmax */
     double *block_seconds; /* [last_block - first_block + 1] */
+    double *layer_seconds; /* [nlayers], or NULL */
 
     void **allocations; /* all that engine_destroy frees */
     int nallocations;

@@ -172,10 +172,26 @@ static void run_regroup(const struct op *op) {
     }
 }
 
+static void run_op(const struct engine *e, const struct op *op) {
+    switch (op->kind) {
+    case OP_SOFTMAX: run_softmax(e, op); break;
+    case OP_CROP: run_crop(e, op); break;
+    case OP_REGROUP: run_regroup(op); break;
+    default: run_kernels(e, op);
+    }
+}
+
+static void run_timed(struct engine *e, const struct op *op) {
+    const double start = log_now_s();
+    run_op(e, op);
+    e->layer_seconds[op->layer] += log_now_s() - start;
+}
+
 void engine_run(struct engine *e, const float *input, float *output) {
     double start = log_now_s();
     const int blocks = e->last_block - e->first_block + 1;
     for (int b = 0; b < blocks; b++) e->block_seconds[b] = 0;
+    for (int i = 0; e->layer_seconds && i < e->model->net->nlayers; i++) e->layer_seconds[i] = 0;
     import(e, input);
     int block = e->first_block;
     for (int i = 0; i < e->nops; i++) {
@@ -186,12 +202,8 @@ void engine_run(struct engine *e, const float *input, float *output) {
             start = now;
             block = op->block;
         }
-        switch (op->kind) {
-        case OP_SOFTMAX: run_softmax(e, op); break;
-        case OP_CROP: run_crop(e, op); break;
-        case OP_REGROUP: run_regroup(op); break;
-        default: run_kernels(e, op);
-        }
+        if (e->layer_seconds) run_timed(e, op);
+        else run_op(e, op);
     }
     if (e->logits) {
         const int layer = net_logits_layer(e->model->net);

@@ -12,7 +12,11 @@ static const struct {
     command_fn *run;
     const char *summary;
 } commands[] = {
+    {"predict", cmd_predict, "what is on images"},
     {"info", cmd_info, "layers, cut points, prune groups and levels of a model"},
+    {"bench", cmd_bench, "latency of every level on this device"},
+    {"profile", cmd_profile, "each block's latency, as the controller needs it"},
+    {"selftest", cmd_selftest, "check kernels and results on this device"},
     {"slice", cmd_slice, "each slice as a model file of its own"},
     {"prune", cmd_prune, "a dense, smaller model of one plan"},
     {"keygen", cmd_keygen, "make the keys that devices know each other by"},

@@ -1,5 +1,7 @@
 #include "tests/reference.h"
 
+#include "deploy/selftest.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,10 +229,6 @@ size_t reference_compact(const struct reference *r, int layer, float *out) {
 
 /* ---- models and plans ---- */
 
-static void fill(float *values, size_t n, double low, double high, struct random *random) {
-    for (size_t i = 0; values && i < n; i++) values[i] = (float)random_between(random, low, high);
-}
-
 static enum status from_cfg(struct model **out, struct cfg *cfg, uint64_t seed, struct err *err) {
     struct model *m = NULL;
     enum status status = model_create(&m, cfg, 0, err);
@@ -238,22 +236,7 @@ static enum status from_cfg(struct model **out, struct cfg *cfg, uint64_t seed, 
         cfg_destroy(&cfg);
         return status;
     }
-    for (int i = 0; i < m->net->nlayers; i++) {
-        const struct net_layer *l = &m->net->layers[i];
-        if (!net_has_weights(l)) continue;
-        struct model_layer *w = &m->layers[i];
-        struct random random = random_stream(seed, (uint64_t)i, 0);
-        const size_t outputs = (size_t)model_outputs(m, i), rows = (size_t)m->nrows;
-        const size_t weights = net_weight_count(l);
-        /* Keeps magnitudes about the same from layer to layer. */
-        const double scale = weights ? sqrt(4.0 * (double)outputs / (double)weights) : 1;
-        fill(w->weight, weights, -scale, scale, &random);
-        fill(w->bias, outputs, -.5, .5, &random);
-        fill(w->gamma, outputs * (size_t)w->gamma_rows, .5, 1.5, &random);
-        fill(w->beta, outputs * (size_t)w->gamma_rows, -.5, .5, &random);
-        fill(w->mean, outputs * rows, -.3, .3, &random);
-        fill(w->var, outputs * rows, .5, 1.5, &random);
-    }
+    selftest_fill(m, seed);
     *out = m;
     return STATUS_OK;
 }

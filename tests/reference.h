@@ -1,7 +1,7 @@
 /* For tests: a network evaluated by naive loops, straight from the definition
  * of a plan (common/plan.h): every tensor at full width, with zeros where the
  * plan computes nothing, and layers that read what counts_read lets them see.
- * Shares no code with the engine and the trainer. */
+ * Shares no code with the engine and the trainer but the random weights. */
 #ifndef ESPALIER_TESTS_REFERENCE_H
 #define ESPALIER_TESTS_REFERENCE_H
 

@@ -1,0 +1,55 @@
+/* Latency of a model on this device, held against the device's limits. */
+#ifndef ESPALIER_BENCH_H
+#define ESPALIER_BENCH_H
+
+#include "deploy/device.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct bench_time {
+    double median_ms, min_ms;
+    int runs;
+    double multiply_adds;
+};
+
+struct bench_layer {
+    int layer;
+    double median_ms, multiply_adds;
+};
+
+struct bench_switches {
+    int n;
+    double median_us, p99_us, max_us;
+};
+
+struct bench {
+    const char *isa;
+    int threads;
+    double peak_gflops, read_gbs;
+    size_t engine_bytes;
+    double create_ms; /* packing the weights and all else before the first run */
+    bool one_plan;    /* times holds that plan only; otherwise one entry per level */
+    int ntimes;
+    struct bench_time *times;
+    int nlayers; /* at level 0, or the plan; 0: not asked for */
+    struct bench_layer *layers;
+    struct bench_switches switches; /* n 0: not asked for */
+};
+
+struct bench_options {
+    bool one_plan; /* the device's; otherwise every uniform level */
+    bool layers;
+    int switches;
+    int repeats; /* at least this many runs, and at least `seconds` long */
+    double seconds;
+};
+
+enum status bench_run(struct bench **bench, const struct device *device, const struct bench_options *options,
+                      struct err *err) MUST_CHECK;
+void bench_destroy(struct bench **bench);
+void bench_print(const struct bench *bench, const struct model *model, FILE *out);
+/* One JSON object, malloc'ed; NULL without memory. */
+char *bench_json(const struct bench *bench, const struct model *model);
+
+#endif

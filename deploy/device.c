@@ -1,0 +1,99 @@
+#include "deploy/device.h"
+
+#include "common/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct device_options device_defaults(void) {
+    return (struct device_options){.plan = "0", .threads = pool_default_threads()};
+}
+
+static enum status make_plan(struct device *d, const struct device_options *o, struct err *err) {
+    const struct blocks *blocks = d->model->blocks;
+    int nslices, *first = malloc((size_t)blocks->nblocks * sizeof *first);
+    if (!first) return err_memory(err, "slices");
+    enum status status = blocks_parse_cuts(blocks, o->cuts, first, &nslices, err);
+    if (!status) status = plan_parse(&d->plan, blocks, d->model->levels, nslices, first, o->plan, o->link, err);
+    free(first);
+    return status;
+}
+
+enum status device_open(struct device *device, const struct device_options *o, struct err *err) {
+    struct device d = {.kernels = kernels_best()};
+    enum status status = STATUS_OK;
+    if (o->cpu_mask) status = kernels_masked(&d.kernels, o->cpu_mask, err);
+    if (!status) status = pool_create(&d.pool, o->threads, err);
+    if (!status) status = model_load(&d.model, o->model, err);
+    if (!status) status = make_plan(&d, o, err);
+    if (status) device_close(&d);
+    else *device = d;
+    return status;
+}
+
+void device_close(struct device *d) {
+    plan_destroy(&d->plan);
+    model_destroy(&d->model);
+    pool_destroy(&d->pool);
+}
+
+/* ---- limits ---- */
+
+enum { REPEATS = 5 };
+
+struct limit {
+    const struct kernels *kernels;
+    long rounds;        /* of multiply-adds */
+    const float *block; /* to read */
+    size_t each;        /* floats for each thread */
+    double operations;
+};
+
+static void run_fma(void *context, int task, int thread) {
+    (void)thread;
+    struct limit *l = context;
+    volatile float keep;
+    float sink = 0;
+    const double operations = l->kernels->peak_fma(l->rounds, &sink);
+    keep = sink;
+    (void)keep;
+    if (task == 0) l->operations = operations;
+}
+
+static void run_read(void *context, int task, int thread) {
+    (void)thread;
+    const struct limit *l = context;
+    volatile float keep = l->kernels->peak_read(l->block + (size_t)task * l->each, l->each);
+    (void)keep;
+}
+
+static double best_seconds(struct pool *pool, pool_task *task, struct limit *l) {
+    double best = 1e9;
+    for (int i = 0; i < REPEATS; i++) {
+        const double start = log_now_s();
+        pool_run(pool, pool_threads(pool), task, l);
+        const double seconds = log_now_s() - start;
+        if (seconds < best) best = seconds;
+    }
+    return best;
+}
+
+double device_peak_gflops(const struct kernels *kernels, struct pool *pool) {
+    struct limit l = {.kernels = kernels, .rounds = 1000};
+    double seconds = best_seconds(pool, run_fma, &l);
+    l.rounds = (long)(1000 * 0.02 / seconds) + 1000; /* some 20 ms */
+    seconds = best_seconds(pool, run_fma, &l);
+    return l.operations * (double)l.rounds * pool_threads(pool) / seconds / 1e9;
+}
+
+double device_read_gbs(const struct kernels *kernels, struct pool *pool) {
+    struct limit l = {.kernels = kernels, .each = (size_t)8 << 20}; /* 32 MiB for each thread */
+    const size_t bytes = l.each * (size_t)pool_threads(pool) * sizeof(float);
+    float *block = aligned_alloc(64, bytes);
+    if (!block) return 0;
+    memset(block, 0, bytes);
+    l.block = block;
+    const double seconds = best_seconds(pool, run_read, &l);
+    free(block);
+    return (double)bytes / seconds / 1e9;
+}

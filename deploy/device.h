@@ -1,0 +1,35 @@
+/* A model on this device: what predict, bench and profile have in common. */
+#ifndef ESPALIER_DEVICE_H
+#define ESPALIER_DEVICE_H
+
+#include "common/err.h"
+#include "common/model.h"
+#include "common/pool.h"
+#include "deploy/kernels/table.h"
+
+/* As on the command line; NULL: not given. */
+struct device_options {
+    const char *model;              /* path */
+    const char *plan, *link, *cuts; /* see plan_parse and blocks_parse_cuts */
+    const char *cpu_mask;           /* the highest instruction set to use */
+    int threads;
+};
+/* Level 0, one thread for each core. */
+struct device_options device_defaults(void);
+
+struct device {
+    struct model *model;
+    struct plan *plan;
+    struct pool *pool;
+    const struct kernels *kernels;
+};
+
+enum status device_open(struct device *device, const struct device_options *options, struct err *err) MUST_CHECK;
+void device_close(struct device *device);
+
+/* The machine's limits with these kernels on all threads of the pool: best of
+ * several short measurements. */
+double device_peak_gflops(const struct kernels *kernels, struct pool *pool);
+double device_read_gbs(const struct kernels *kernels, struct pool *pool);
+
+#endif
