@@ -44,16 +44,18 @@ struct controller_config {
     enum controller_policy policy;
     double slo_ms;       /* the deadline of a frame, from due to stored */
     double min_accuracy; /* never plan below this expected accuracy (a share) */
-    double margin;       /* share of the SLO kept free by a new plan. Act when half of it is gone; restore
+    double margin;       /* share of the SLO that a new plan keeps free. Act when half of it is gone; restore
                           * accuracy only where half as much again stays free */
     double utilisation;  /* share of the time between frames that a stage or link may be busy */
     bool paced;          /* frames come at their own rate; false: as fast as they are accepted, then no
                           * stage can be slower than frames arrive, and utilisation is not looked at */
     int trigger_frames;  /* frames for which a queue must threaten the deadline before a switch */
     double restore_ms;   /* how long there must be room before accuracy is restored */
-    unsigned codecs;     /* bit set of enum codec that links may use */
-    bool link_levels;    /* links may have a level of their own */
-    const struct plan *start; /* plan to start with (copied), NULL: level 0, float32 links */
+    unsigned codecs;     /* bit set of enum codec that links may use. Of those, only what the device's profile
+                          * has timed, and 8 and 4 bits only where the accuracy model has measured them */
+    bool link_levels;    /* links may have a level of their own, where the accuracy model has measured it */
+    const struct plan *start; /* plan to start with (copied), NULL: level 0, float32 links; its own codecs and
+                               * link levels are always allowed */
 };
 struct controller_config controller_defaults(void);
 
@@ -75,7 +77,7 @@ enum status controller_maps(const struct model *model, const struct controller_s
                             struct controller_map *maps, struct err *err) MUST_CHECK;
 
 /* `accuracy` is borrowed until creation ends; NULL: not measured, then every
- * step of level costs the same. `maps` as controller_maps() gives them. */
+ * step of level costs the same, and min_accuracy must be 0. `maps` as controller_maps() gives them. */
 enum status controller_create(struct controller **controller, const struct controller_config *config,
                               const struct controller_stage *stages, int nstages, const struct accuracy *accuracy,
                               int nblocks, int nlevels, const struct controller_map *maps,
@@ -90,6 +92,7 @@ struct controller_report {
     int stage;
     int level, incoming; /* as used: own level, level of what arrived */
     double compute_ms;   /* the engine's run, without coding */
+    double decode_ms;    /* of what arrived (stage 0: of the image); 0: not known */
     double queue_ms;     /* in the stage's own queue before it */
     enum codec codec;    /* of what arrived */
     size_t bytes;        /* that came over the link into the stage; 0: not known */
@@ -117,15 +120,15 @@ struct controller_decision {
     double accuracy;         /* expected, of this plan */
     double latency_ms;       /* expected, of a frame that arrives now */
 };
-/* To be asked before a frame is sent, and after each report; cheap when
- * nothing has changed. `waiting`: frames due but not sent; `in_flight`: sent
- * and without a result. The plan holds from each stage's next frame on. */
+/* To be asked before a frame is sent; the plan is the one to send it with.
+ * `waiting`: frames due but not sent, this one included; `in_flight`: sent and
+ * without a result. */
 struct controller_decision controller_decide(struct controller *controller, double now_s, int waiting, int in_flight);
 
 /* What it believes, for logs and displays. */
 double controller_slowdown(const struct controller *controller, int stage); /* 1: as profiled */
 double controller_link_rate(const struct controller *controller, int stage); /* bytes/s; 0: not known */
-double controller_arrival_rate(const struct controller *controller);         /* frames/s; 0: not known */
+double controller_arrival_rate(const struct controller *controller, double now_s); /* frames/s; 0: not known */
 int controller_switches(const struct controller *controller);
 int controller_ignored(const struct controller *controller); /* impossible reports */
 

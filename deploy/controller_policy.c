@@ -1,0 +1,217 @@
+/* When to switch, and to what. */
+#include "deploy/controller_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A restoration that has to be undone within this many waits counts as failed,
+ * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
+enum { FAILED_WITHIN = 5, UNDONE_MAX = 4, QUEUED_MAX = 10000 };
+#define LEAST_GAIN 0.0005  /* of accuracy, worth a switch */
+#define LEAST_SPEEDUP 0.97 /* of latency, worth a switch where nothing is fast enough */
+
+static struct planner_value value_of(const struct controller *c, const struct planner_choice *choice, int queued) {
+    return planner_evaluate(planner_problem(c->planner), choice, queued);
+}
+
+static double expected_ms(const struct controller *c, const struct planner_value *value) {
+    return (double)value->latency * 1e-6 + c->spread.value;
+}
+
+/* Frames that the next one to come must wait for. A pipeline in flow holds
+ * sum / bottleneck frames, each being served somewhere; what is in flight
+ * beyond that waits in front of the bottleneck. */
+static int frames_ahead(const struct controller *c, int waiting, int in_flight) {
+    struct planner_value v = value_of(c, c->choice, 0);
+    double served = v.bottleneck > 0 ? ceil((double)v.sum / (double)v.bottleneck) : 0;
+    double ahead = (waiting > 0 ? waiting - 1 : 0) + fmax(0, in_flight - served);
+    return ahead < QUEUED_MAX ? (int)ahead : QUEUED_MAX;
+}
+
+/* ---- saying why ---- */
+
+static int print_levels(const struct controller *c, const struct planner_choice *choice, char *out, size_t size) {
+    size_t used = 0;
+    for (int s = 0; s < c->nstages && used < size; s++) {
+        used += (size_t)snprintf(out + used, size - used, "%s%d", s ? "," : "", choice[s].level);
+        bool plain = choice[s].link == 0 && choice[s].codec == CODEC_F32;
+        if (s > 0 && !plain && used < size)
+            used += (size_t)snprintf(out + used, size - used, "(%d:%s)", choice[s].link, codec_name(choice[s].codec));
+    }
+    return (int)used;
+}
+
+/* What differs most from the profile. */
+static void print_cause(const struct controller *c, int ahead, char *out, size_t size) {
+    int slowest = 0;
+    for (int s = 1; s < c->nstages; s++)
+        if (c->slice[s].slowdown.ratio.value > c->slice[slowest].slowdown.ratio.value) slowest = s;
+    snprintf(out, size, "%d queued, stage %d at %.1fx its profile", ahead, slowest + 1,
+             c->slice[slowest].slowdown.ratio.value);
+}
+
+static void switch_to(struct controller *c, double now_s, const struct planner_choice *choice, const char *why,
+                      int ahead, int in_flight) {
+    char from[150], to[150], cause[80];
+    struct planner_value old = value_of(c, c->choice, ahead), new = value_of(c, choice, ahead);
+    print_levels(c, c->choice, from, sizeof from);
+    print_levels(c, choice, to, sizeof to);
+    print_cause(c, ahead, cause, sizeof cause);
+    snprintf(c->reason, sizeof c->reason, "%s: levels %s -> %s, %.0f -> %.0f ms expected (%s)", why, from, to,
+             expected_ms(c, &old), expected_ms(c, &new), cause);
+    memcpy(c->choice, choice, (size_t)c->nstages * sizeof *choice);
+    c->changed = true;
+    c->switched_s = now_s;
+    c->nrecent = 0;
+    c->old_plan_results = in_flight + c->nstages; /* and some being stored */
+    c->risk_from = -1;
+    c->room_since = -1;
+}
+
+/* ---- exact ---- */
+
+/* Solves for a deadline of `share` of the SLO. */
+static bool solve(struct controller *c, double now_s, double share, double utilisation, int ahead,
+                  struct planner_solution *solution) {
+    double room_ms = c->config.slo_ms * share - c->spread.value;
+    double rate = c->config.paced ? estimate_rate_per_s(&c->arrivals, now_s) : 0;
+    struct planner_limits limits = {
+        .latency = room_ms > 0 ? (int64_t)(room_ms * 1e6) : 0,
+        .bottleneck = rate > 0 ? (int64_t)(utilisation / rate * 1e9) : PLANNER_UNLIMITED,
+        .cost = c->cost_max,
+        .queued = ahead,
+    };
+    if (planner_solve(c->planner, &limits, solution, NULL)) return false;
+    if (solution->outcome == PLANNER_FEASIBLE || limits.bottleneck == PLANNER_UNLIMITED) return true;
+    /* A burst comes faster than any plan can keep up with, yet its end may be
+     * in time: what is queued already is counted, so let it queue. */
+    struct planner_solution patient;
+    limits.bottleneck = PLANNER_UNLIMITED;
+    if (planner_solve(c->planner, &limits, &patient, NULL)) return false;
+    if (patient.outcome == PLANNER_FEASIBLE) *solution = patient;
+    return true;
+}
+
+static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
+    struct planner_value now = value_of(c, c->choice, ahead);
+    struct planner_solution s;
+    if (!solve(c, now_s, 1 - c->config.margin, c->config.utilisation, ahead, &s)) return;
+    if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
+    bool feasible = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
+    bool faster = (double)s.value.latency < LEAST_SPEEDUP * (double)now.latency;
+    if (!feasible && !faster && !too_costly) return;
+    double wait_s = c->config.restore_ms * 1e-3;
+    if (c->restored_s >= 0 && s.value.cost > now.cost) {
+        if (now_s - c->restored_s < FAILED_WITHIN * wait_s * (1 << c->undone) && c->undone < UNDONE_MAX) c->undone++;
+        c->restored_s = -1;
+    }
+    switch_to(c, now_s, s.choice, feasible ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
+              in_flight);
+}
+
+static void restore(struct controller *c, double now_s, int ahead, int in_flight) {
+    double wait_s = c->config.restore_ms * 1e-3 * (1 << c->undone);
+    if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * wait_s) {
+        c->restored_s = -1; /* it held */
+        c->undone = 0;
+    }
+    struct planner_value now = value_of(c, c->choice, ahead);
+    if (now.cost == 0 || (c->room_since >= 0 && now_s - c->checked_s < wait_s / 16)) return;
+    c->checked_s = now_s;
+    struct planner_solution s;
+    bool room = solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, &s) &&
+                s.outcome == PLANNER_FEASIBLE && (double)(now.cost - s.value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
+    if (!room) c->room_since = -1;
+    else if (c->room_since < 0) c->room_since = now_s;
+    if (!room || now_s - c->room_since < wait_s) return;
+    switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);
+    c->restored_s = now_s;
+}
+
+void controller_follow_exact(struct controller *c, double now_s, int waiting, int in_flight) {
+    int ahead = frames_ahead(c, waiting, in_flight);
+    double limit_ms = c->config.slo_ms * (1 - c->config.margin / 2);
+    struct planner_value now = value_of(c, c->choice, ahead), flowing = value_of(c, c->choice, 0);
+    if (expected_ms(c, &now) <= limit_ms && now.cost <= c->cost_max) {
+        c->risk_from = -1;
+        restore(c, now_s, ahead, in_flight);
+        return;
+    }
+    c->room_since = -1;
+    if (c->risk_from < 0) c->risk_from = c->narrivals;
+    /* Estimates are steady by themselves; a queue may be a hiccup that passes. */
+    bool only_queue = expected_ms(c, &flowing) <= limit_ms && now.cost <= c->cost_max;
+    if (only_queue && c->narrivals - c->risk_from < c->config.trigger_frames) return;
+    relieve(c, now_s, ahead, in_flight);
+}
+
+/* ---- bottleneck ---- */
+
+/* The stage that takes longest at present and can still go up, or -1. */
+static int slowest_stage(const struct controller *c) {
+    const struct planner_problem *p = planner_problem(c->planner);
+    int slowest = -1, arriving = 0;
+    int64_t most = -1;
+    for (int s = 0; s < c->nstages; s++) {
+        if (s > 0) {
+            int before = c->choice[s - 1].level;
+            arriving = before > c->choice[s].link ? before : c->choice[s].link;
+        }
+        int level = c->choice[s].level;
+        int64_t time = p->compute[(s * c->nlevels + level) * c->nlevels + arriving];
+        if (time > most && level + 1 < c->nlevels) {
+            most = time;
+            slowest = s;
+        }
+    }
+    return slowest;
+}
+
+/* The published controller prunes the stage that is the bottleneck, from
+ * latency and accuracy curves measured beforehand, while the deadline is
+ * violated for a sustained while. Inferred here, for the paper leaves them
+ * open: a step is one level; "violated" is the mean latency of the results of
+ * the present plan (CONTROLLER_RECENT / 2 at least) against the same limit at
+ * which `exact` acts; a stage at its last level passes its turn to the next
+ * slowest; accuracy comes back one step at a time, on the stage whose step
+ * back gains most accuracy among those that the latency curves allow, once
+ * the whole window has been clear of the deadline by twice the margin, and
+ * restore_ms after the last step. */
+void controller_follow_bottleneck(struct controller *c, double now_s, int in_flight) {
+    int n = c->nrecent < CONTROLLER_RECENT ? c->nrecent : CONTROLLER_RECENT;
+    if (n < CONTROLLER_RECENT / 2) return;
+    double mean = 0, worst = 0;
+    for (int i = 0; i < n; i++) {
+        mean += c->recent_ms[i] / n;
+        worst = fmax(worst, c->recent_ms[i]);
+    }
+    double slo = c->config.slo_ms, margin = c->config.margin;
+    struct planner_choice choice[PLANNER_MAX_SLICES];
+    memcpy(choice, c->choice, (size_t)c->nstages * sizeof *choice);
+    if (mean > slo * (1 - margin / 2)) {
+        int stage = slowest_stage(c);
+        if (stage < 0) return;
+        choice[stage].level++;
+        if (value_of(c, choice, 0).cost <= c->cost_max)
+            switch_to(c, now_s, choice, "deadline missed, slowest stage up", 0, in_flight);
+        return;
+    }
+    if (n < CONTROLLER_RECENT || worst > slo * (1 - 2 * margin) || now_s - c->switched_s < c->config.restore_ms * 1e-3)
+        return;
+    int best = -1;
+    int64_t least = value_of(c, choice, 0).cost;
+    for (int s = 0; s < c->nstages; s++) {
+        if (choice[s].level == 0) continue;
+        choice[s].level--;
+        struct planner_value v = value_of(c, choice, 0);
+        if (v.cost < least && expected_ms(c, &v) <= slo * (1 - 1.5 * margin)) {
+            least = v.cost;
+            best = s;
+        }
+        choice[s].level++;
+    }
+    if (best < 0) return;
+    choice[best].level--;
+    switch_to(c, now_s, choice, "room, a step back", 0, in_flight);
+}

@@ -1,0 +1,98 @@
+/* Estimates of what drifts, jumps and is measured under noise: how much slower
+ * a device is than profiled, what a byte takes on a link, how fast frames come.
+ *
+ * Samples that are not finite or not above zero are ignored: every function
+ * that takes one says whether it took it. Nothing allocates. */
+#ifndef ESPALIER_ESTIMATE_H
+#define ESPALIER_ESTIMATE_H
+
+#include "common/plan.h"
+
+#include <stdbool.h>
+
+/* ---- a positive quantity -------------------------------------------------------
+ *
+ * The median of the latest samples, so that single outliers do nothing. A step
+ * would take half a window to show; so consecutive samples on the same side
+ * collect evidence, |log(sample / value)| each but at most
+ * ESTIMATE_EVIDENCE_MAX, and when it reaches ESTIMATE_EVIDENCE_JUMP the value
+ * jumps to the median of that run: after 2 samples for a factor of 2.6 or
+ * more, 3 for 1.9, 5 for 1.5. A prior of 0 is none: the first sample is it. */
+enum { ESTIMATE_WINDOW = 9 };
+#define ESTIMATE_EVIDENCE_MAX 0.95
+#define ESTIMATE_EVIDENCE_JUMP 1.9
+
+struct estimate {
+    double value; /* the prior until ESTIMATE_MIN samples have come */
+    int samples;  /* since the last reset or jump, at most ESTIMATE_WINDOW */
+    double window[ESTIMATE_WINDOW];
+    int next, run; /* run: the latest samples on one side of the value */
+    double evidence; /* of the run; negative: below */
+};
+enum { ESTIMATE_MIN = 3 };
+enum estimate_event { ESTIMATE_IGNORED, ESTIMATE_TAKEN, ESTIMATE_JUMPED };
+
+void estimate_reset(struct estimate *estimate, double prior);
+enum estimate_event estimate_add(struct estimate *estimate, double sample);
+
+/* ---- a device's slowdown --------------------------------------------------------
+ *
+ * Measured over profiled time, for whatever level is in use. A profile may be
+ * wrong by a factor that differs from level to level (it was measured in a
+ * hot loop, or on a busy device). What a switch of level shows tells: a
+ * device does not change its speed because its level does, so the ratios just
+ * before and after a switch should agree, and half of what they differ by goes
+ * into the level's correction. Level 0 is the reference. */
+enum { ESTIMATE_SETTLED = 5 }; /* samples needed on either side of a switch */
+
+struct estimate_slowdown {
+    struct estimate ratio;
+    double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
+    int level, at_level;    /* the latest sample's; samples since it changed */
+    int before;             /* the level before it, -1: nothing to learn from the change */
+    double ratio_before;    /* at the change */
+    double after[ESTIMATE_SETTLED];
+};
+
+void estimate_slowdown_reset(struct estimate_slowdown *slowdown);
+/* Forgets the speed, keeps the corrections: the same device, started anew. */
+void estimate_slowdown_restart(struct estimate_slowdown *slowdown);
+enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, int level, double measured_ms,
+                                          double profiled_ms);
+/* What `level` takes, over what the profile says. */
+double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);
+
+/* ---- a rate of events ------------------------------------------------------------
+ *
+ * Events per second over the latest ESTIMATE_EVENTS of them, up to now: a
+ * silence counts. */
+enum { ESTIMATE_EVENTS = 64, ESTIMATE_EVENTS_MIN = 8 };
+
+struct estimate_rate {
+    double at_s[ESTIMATE_EVENTS];
+    int count, next;
+};
+
+void estimate_rate_reset(struct estimate_rate *rate);
+/* False: the time is not finite or lies before the latest event. */
+bool estimate_rate_add(struct estimate_rate *rate, double now_s);
+/* 0 before ESTIMATE_EVENTS_MIN events. */
+double estimate_rate_per_s(const struct estimate_rate *rate, double now_s);
+
+/* ---- a spread ----------------------------------------------------------------------
+ *
+ * A high quantile (ESTIMATE_SPREAD_SHARE) of the latest samples, which may be
+ * of any sign; 0 until half a window has come. */
+enum { ESTIMATE_SPREAD = 40 };
+#define ESTIMATE_SPREAD_SHARE 0.85
+
+struct estimate_spread {
+    double window[ESTIMATE_SPREAD];
+    int count, next;
+    double value;
+};
+
+void estimate_spread_reset(struct estimate_spread *spread);
+bool estimate_spread_add(struct estimate_spread *spread, double sample);
+
+#endif
