@@ -1,7 +1,7 @@
 /* Runs Debian's darknet library and writes what its layers put out.
  *   darknet_outputs CFG WEIGHTS INPUT OUTPUT [last]
  * INPUT and OUTPUT: raw little-endian f32; OUTPUT holds all layers one behind
- * the other, or the last one before [cost] only. Used by make_darknet.sh. */
+ * the other, or the last one before [cost] only. Used by make_darknet. */
 #include <darknet.h>
 
 static int fail(const char *what) {

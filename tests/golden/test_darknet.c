@@ -1,6 +1,6 @@
 /* Debian's darknet as the oracle. For every case there are, in
  * tests/golden/darknet, the cfg and .weights that we export and what Darknet put
- * out for them (made by make_darknet.sh). Checked here:
+ * out for them (made by make_darknet). Checked here:
  * - the export is still what Darknet ran, byte for byte;
  * - that cfg and those weights, imported, give Darknet's outputs, layer by layer
  *   in the cases named layers-*;
@@ -197,7 +197,7 @@ static void test_export_is_what_darknet_ran(void **state) {
             uint8_t *now = read_golden(folder, cases[i].name, suffixes[s], &a);
             uint8_t *then = read_golden(FOLDER, cases[i].name, suffixes[s], &b);
             if (a != b || memcmp(now, then, a) != 0)
-                fail_msg("%s.%s is no longer what Darknet ran; see make_darknet.sh", cases[i].name, suffixes[s]);
+                fail_msg("%s.%s is no longer what Darknet ran; see make_darknet", cases[i].name, suffixes[s]);
             free(now);
             free(then);
         }
