@@ -159,6 +159,19 @@ enum status dataset_check(const struct dataset *dataset, bool every_class, struc
     return status;
 }
 
+enum status dataset_read_folder(struct dataset *dataset, const char *folder, enum dataset_split split,
+                                struct err *err) {
+    char *batches = dataset_join(folder, "cifar-10-batches-bin");
+    enum status status;
+    if (!batches) status = err_memory(err, "dataset");
+    else if (dataset_is_cifar(folder)) status = dataset_read_cifar(dataset, folder, split, err);
+    else if (dataset_is_cifar(batches)) status = dataset_read_cifar(dataset, batches, split, err);
+    else if (dataset_is_idx(folder)) status = dataset_read_idx(dataset, folder, split, err);
+    else status = dataset_read_tree(dataset, folder, split, err);
+    free(batches);
+    return status;
+}
+
 enum status dataset_open(struct dataset **out, const char *data, enum dataset_split split, struct err *err) {
     struct stat st;
     struct dataset *dataset;
@@ -169,14 +182,8 @@ enum status dataset_open(struct dataset **out, const char *data, enum dataset_sp
     }
     enum status status = dataset_new(&dataset, data, err);
     if (status != STATUS_OK) return status;
-    char *batches = dataset_join(data, "cifar-10-batches-bin");
-    if (!batches) status = err_memory(err, "dataset");
-    else if (!S_ISDIR(st.st_mode)) status = dataset_read_data(dataset, data, split, err);
-    else if (dataset_is_cifar(data)) status = dataset_read_cifar(dataset, data, split, err);
-    else if (dataset_is_cifar(batches)) status = dataset_read_cifar(dataset, batches, split, err);
-    else if (dataset_is_idx(data)) status = dataset_read_idx(dataset, data, split, err);
-    else status = dataset_read_tree(dataset, data, split, err);
-    free(batches);
+    status = S_ISDIR(st.st_mode) ? dataset_read_folder(dataset, data, split, err)
+                                 : dataset_read_data(dataset, data, split, err);
     if (status != STATUS_OK) {
         dataset_close(&dataset);
         return status;

@@ -2,7 +2,7 @@
  *
  * - a Darknet .data file: classes, train, valid (test), labels, names. Lists
  *   name one image per line; a path's label is the one that occurs in it, as
- *   in Darknet. Instead of a list, a folder of class folders will do.
+ *   in Darknet. Instead of a list, a folder of any kind below will do.
  *   Relative paths are tried from the working directory, as Darknet does, then
  *   from the .data file's folder.
  * - a folder with train/ and valid/, val/ or test/, each of class folders

@@ -28,17 +28,15 @@ bool dataset_has(const char *folder, const char *name);
 
 /* Each reader fills a dataset made by dataset_new. */
 
-/* Names of the folder's entries of one kind (folders, or image files), sorted, none hidden. */
-enum status dataset_list_folder(const char *folder, bool folders, char ***names, int *n, struct err *err) MUST_CHECK;
-void dataset_free_names(char **names, int n);
-/* A folder of class folders. Adds them as labels where the dataset has none;
- * else each must be one of its labels. */
-enum status dataset_read_folders(struct dataset *dataset, const char *folder, struct err *err) MUST_CHECK;
-/* A folder with train/ and others, or class folders only. */
-enum status dataset_read_tree(struct dataset *dataset, const char *folder, enum dataset_split split,
-                              struct err *err) MUST_CHECK;
 /* A Darknet .data file. */
 enum status dataset_read_data(struct dataset *dataset, const char *path, enum dataset_split split,
+                              struct err *err) MUST_CHECK;
+/* A folder of any kind. The readers of folders add labels where the dataset has
+ * none yet; else what they find must be among those it has. */
+enum status dataset_read_folder(struct dataset *dataset, const char *folder, enum dataset_split split,
+                                struct err *err) MUST_CHECK;
+/* A folder with train/ and others, or class folders only. */
+enum status dataset_read_tree(struct dataset *dataset, const char *folder, enum dataset_split split,
                               struct err *err) MUST_CHECK;
 /* Whether the folder holds CIFAR-10's or IDX files. */
 bool dataset_is_cifar(const char *folder);

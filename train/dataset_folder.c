@@ -39,7 +39,7 @@ static bool is_image_name(const char *name) {
     return false;
 }
 
-void dataset_free_names(char **names, int n) {
+static void free_names(char **names, int n) {
     for (int i = 0; i < n; i++) free(names[i]);
     free(names);
 }
@@ -59,7 +59,8 @@ static bool is_wanted(const char *folder, const struct dirent *entry, bool folde
     return is_folder == folders;
 }
 
-enum status dataset_list_folder(const char *folder, bool folders, char ***out, int *count, struct err *err) {
+/* Names of the folder's entries of one kind (folders, or image files), sorted, none hidden. */
+static enum status list_folder(const char *folder, bool folders, char ***out, int *count, struct err *err) {
     char **names = NULL;
     int n = 0;
     enum status status = STATUS_OK;
@@ -88,7 +89,7 @@ enum status dataset_list_folder(const char *folder, bool folders, char ***out, i
     }
     closedir(dir);
     if (status != STATUS_OK) {
-        dataset_free_names(names, n);
+        free_names(names, n);
         return status;
     }
     if (n > 1) qsort(names, (size_t)n, sizeof *names, by_name);
@@ -101,14 +102,14 @@ enum status dataset_list_folder(const char *folder, bool folders, char ***out, i
 static enum status read_class(struct dataset *dataset, const char *folder, int label, struct err *err) {
     char **names;
     int n;
-    enum status status = dataset_list_folder(folder, false, &names, &n, err);
+    enum status status = list_folder(folder, false, &names, &n, err);
     if (status != STATUS_OK) return status;
     for (int i = 0; status == STATUS_OK && i < n; i++) {
         char *path = dataset_join(folder, names[i]);
         status = path ? dataset_add_file(dataset, path, label, err) : err_memory(err, folder);
         free(path);
     }
-    dataset_free_names(names, n);
+    free_names(names, n);
     return status;
 }
 
@@ -118,10 +119,11 @@ static int label_of(const struct dataset *dataset, const char *name) {
     return -1;
 }
 
-enum status dataset_read_folders(struct dataset *dataset, const char *folder, struct err *err) {
+/* A folder of class folders. */
+static enum status read_folders(struct dataset *dataset, const char *folder, struct err *err) {
     char **names;
     int n;
-    enum status status = dataset_list_folder(folder, true, &names, &n, err);
+    enum status status = list_folder(folder, true, &names, &n, err);
     if (status != STATUS_OK) return status;
     if (n == 0) {
         status = err_set(err, STATUS_FORMAT, "%s holds no class folders", folder);
@@ -143,7 +145,7 @@ enum status dataset_read_folders(struct dataset *dataset, const char *folder, st
         }
         free(path);
     }
-    dataset_free_names(names, n);
+    free_names(names, n);
     return status;
 }
 
@@ -152,8 +154,8 @@ static bool is_split(const char *folder, const char *name) {
     char *path = dataset_join(folder, name), **names = NULL;
     int n = 0;
     bool split = path && dataset_is_folder(path) &&
-                 (dataset_list_folder(path, true, &names, &n, NULL) != STATUS_OK || n > 0);
-    dataset_free_names(names, n);
+                 (list_folder(path, true, &names, &n, NULL) != STATUS_OK || n > 0);
+    free_names(names, n);
     free(path);
     return split;
 }
@@ -170,7 +172,7 @@ enum status dataset_read_tree(struct dataset *dataset, const char *folder, enum 
         if (is_split(folder, candidates[split][i])) chosen = candidates[split][i];
     bool has_train = is_split(folder, "train");
     if (!chosen && !has_train && !is_split(folder, "valid") && !is_split(folder, "val") && !is_split(folder, "test")) {
-        enum status status = dataset_read_folders(dataset, folder, err);
+        enum status status = read_folders(dataset, folder, err);
         dataset->unsplit = true;
         return status == STATUS_OK ? dataset_check(dataset, true, err) : status;
     }
@@ -183,16 +185,16 @@ enum status dataset_read_tree(struct dataset *dataset, const char *folder, enum 
     }
     /* Class numbers are the training folder's, whichever split is read. */
     enum status status = STATUS_OK;
-    if (has_train) {
+    if (has_train && dataset->nclasses == 0) {
         char *path = dataset_join(folder, "train"), **names = NULL;
         int n = 0;
-        status = path ? dataset_list_folder(path, true, &names, &n, err) : err_memory(err, folder);
+        status = path ? list_folder(path, true, &names, &n, err) : err_memory(err, folder);
         for (int i = 0; status == STATUS_OK && i < n; i++) status = dataset_add_label(dataset, names[i], err);
-        dataset_free_names(names, n);
+        free_names(names, n);
         free(path);
     }
     char *path = dataset_join(folder, chosen);
-    if (status == STATUS_OK) status = path ? dataset_read_folders(dataset, path, err) : err_memory(err, folder);
+    if (status == STATUS_OK) status = path ? read_folders(dataset, path, err) : err_memory(err, folder);
     free(path);
     return status == STATUS_OK ? dataset_check(dataset, split == DATASET_TRAIN, err) : status;
 }

@@ -246,6 +246,12 @@ static const struct cfg_option *split_option(const struct cfg *cfg, enum dataset
     return option;
 }
 
+/* Whether training and validation images come from different places. */
+static bool has_split(const struct cfg *cfg) {
+    const struct cfg_option *train = split_option(cfg, DATASET_TRAIN), *valid = split_option(cfg, DATASET_VALID);
+    return train && valid && strcmp(train->value, valid->value) != 0;
+}
+
 /* The labels that are printed: names where there are as many, else the labels themselves. */
 static enum status add_labels(struct dataset *dataset, const struct lines *labels, const struct lines *names,
                               int classes, struct err *err) {
@@ -315,9 +321,10 @@ enum status dataset_read_data(struct dataset *dataset, const char *data, enum da
         status = err_set(err, STATUS_FORMAT, "%s: classes=%d, but there are only %d labels", data, classes, paths->n);
     } else if (dataset_is_folder(source)) {
         status = add_labels(dataset, paths, paths, paths->n ? classes : 0, err);
-        if (status == STATUS_OK) status = dataset_read_folders(dataset, source, err);
+        if (status == STATUS_OK) status = dataset_read_folder(dataset, source, split, err);
+        dataset->unsplit = dataset->unsplit && !has_split(cfg);
         if (status == STATUS_OK && classes && dataset->nclasses != classes)
-            status = err_set(err, STATUS_FORMAT, "%s: classes=%d, but %s has %d class folders", data, classes, source,
+            status = err_set(err, STATUS_FORMAT, "%s: classes=%d, but %s has %d classes", data, classes, source,
                              dataset->nclasses);
     } else if (paths->n == 0) {
         status = err_set(err, STATUS_FORMAT, "%s: no labels", data);
@@ -325,8 +332,8 @@ enum status dataset_read_data(struct dataset *dataset, const char *data, enum da
     } else {
         status = add_labels(dataset, &labels, &names, classes, err);
         if (status == STATUS_OK) status = read_list(dataset, data, source, paths->line, classes, err);
+        if (status == STATUS_OK) status = dataset_check(dataset, split == DATASET_TRAIN, err);
     }
-    if (status == STATUS_OK) status = dataset_check(dataset, split == DATASET_TRAIN, err);
 done:
     free(source);
     lines_free(&labels);

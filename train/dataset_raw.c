@@ -105,6 +105,10 @@ static enum status add_cifar_labels(struct dataset *dataset, struct err *err) {
     static const char *const labels[CIFAR_CLASSES] = {"airplane", "automobile", "bird", "cat", "deer",
                                                       "dog", "frog", "horse", "ship", "truck"};
     enum status status = STATUS_OK;
+    if (dataset->nclasses > 0 && dataset->nclasses != CIFAR_CLASSES)
+        return err_set(err, STATUS_FORMAT, "%s: %d classes; CIFAR-10 has %d", dataset->name, dataset->nclasses,
+                       CIFAR_CLASSES);
+    if (dataset->nclasses > 0) return STATUS_OK;
     for (int i = 0; status == STATUS_OK && i < CIFAR_CLASSES; i++) status = dataset_add_label(dataset, labels[i], err);
     return status;
 }
@@ -209,6 +213,10 @@ static enum status add_idx_labels(struct dataset *dataset, const char *folder, s
         free(labels);
     }
     enum status status = STATUS_OK;
+    if (dataset->nclasses > 0 && dataset->nclasses <= highest)
+        return err_set(err, STATUS_FORMAT, "%s: a label is %d, but there are %d classes", folder, highest,
+                       dataset->nclasses);
+    if (dataset->nclasses > 0) return STATUS_OK;
     for (int i = 0; status == STATUS_OK && i <= highest; i++) {
         char label[16];
         snprintf(label, sizeof label, "%d", i);

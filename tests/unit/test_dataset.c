@@ -152,9 +152,9 @@ static void test_data_files(void **state) {
     put_text("lists/valid.list", "images/wolf.jpg\n");
     put_text("lists/bad1.data", "classes = 3\nvalid = valid.list\nlabels = labels\n");
     expect_error("lists/bad1.data", DATASET_VALID, "valid.list:1: none of the 3 labels occurs in 'images/wolf.jpg'");
-    put_text("lists/both", "images/bird.jpg\nimages/fox_and_bird.jpg\n");
-    put_text("lists/bad2.data", "train = both\nlabels = labels\n");
-    expect_error("lists/bad2.data", DATASET_TRAIN, "both:2: both 'bird' and 'fox' occur");
+    put_text("lists/both.list", "images/bird.jpg\nimages/fox_and_bird.jpg\n");
+    put_text("lists/bad2.data", "train = both.list\nlabels = labels\n");
+    expect_error("lists/bad2.data", DATASET_TRAIN, "both.list:2: both 'bird' and 'fox' occur");
     put_text("lists/bad3.data", "train = train.list\nlables = labels\n");
     expect_error("lists/bad3.data", DATASET_TRAIN, "bad3.data:2: unknown option 'lables'");
     put_text("lists/bad4.data", "classes=5\ntrain = train.list\nlabels = labels\n");
@@ -176,6 +176,18 @@ static void test_data_files(void **state) {
     d = open_good("lists/folder.data", DATASET_TRAIN);
     assert_int_equal(d->n, 2);
     assert_string_equal(d->labels[0], "bird");
+    dataset_close(&d);
+
+    /* One folder with splits of its own for both, in the labels' order. */
+    put("lists/both/train/fox/1.jpg", "", 0);
+    put("lists/both/train/bird/1.jpg", "", 0);
+    put("lists/both/test/fox/2.jpg", "", 0);
+    put_text("lists/two.labels", "fox\nbird\n");
+    put_text("lists/both.data", "classes=2\ntrain = both\nvalid = both\nlabels = two.labels\n");
+    d = open_good("lists/both.data", DATASET_VALID);
+    assert_int_equal(d->n, 1);
+    assert_int_equal(d->samples[0].label, 0);
+    assert_false(d->unsplit);
     dataset_close(&d);
 }
 

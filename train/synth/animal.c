@@ -48,7 +48,7 @@ static void coat(struct build *b) {
     const struct species *s = b->species;
     struct colour other = common[random_below(b->random, sizeof common / sizeof *common)];
     struct colour own = colour_mix(s->coat[0], s->coat[1], between(b->random, 0, 1));
-    b->back = colour_scale(colour_mix(own, other, between(b->random, 0, .6f)), between(b->random, .75f, 1.3f));
+    b->back = colour_scale(colour_mix(own, other, between(b->random, 0, .5f)), between(b->random, .8f, 1.3f));
     b->under = colour_scale(b->back, s->under);
     b->dark = colour_scale(b->back, .42f);
     b->light = colour_mix(b->back, (struct colour){.95f, .93f, .90f}, between(b->random, .6f, .95f));
@@ -321,7 +321,7 @@ void animal_choose(struct animal *animal, const struct species *species, struct 
     case BODY_HARE: hare(&b); break;
     case BODY_BIRD: bird(&b); break;
     }
-    float yaw = happens(random, .7) ? between(random, -38, 38) : between(random, -72, 72);
+    float yaw = happens(random, .75) ? between(random, -35, 35) : between(random, -65, 65);
     if (happens(random, .5)) yaw = 180 - yaw;
     animal->heading = cosf(radians(yaw));
     project(animal, radians(yaw), radians(between(random, 3, 14)), size);

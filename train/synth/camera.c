@@ -83,8 +83,8 @@ void camera_expose(struct canvas *picture, struct canvas *scratch, const struct 
     }
     canvas_soften(picture, scratch, (float)random_between(random, .15, night ? .75 : .6));
     float gain = exposure(picture, random, night), lift = (float)random_between(random, 0, night ? .06 : .08);
-    float read_noise = (float)random_between(random, .004, night ? .03 : .015);
-    float shot_noise = (float)random_between(random, .01, night ? .05 : .03);
+    float read_noise = (float)random_between(random, .004, night ? .025 : .012);
+    float shot_noise = (float)random_between(random, .01, night ? .04 : .025);
     float edge = (float)random_between(random, night ? .35 : 0, night ? .8 : .3); /* light lost in the corners */
     float red = (float)random_between(random, .93, 1.07), blue = (float)random_between(random, .93, 1.07);
     bool grey = night || random_uniform(random) < .05;

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 /* Most of the animal that what stands before it may hide, and how often another arrangement is tried. */
-#define HIDDEN_AT_MOST .35f
-enum { ARRANGEMENTS = 4, THINGS_BEHIND = 34, THINGS_BEFORE = 18 };
+#define HIDDEN_AT_MOST .3f
+enum { ARRANGEMENTS = 4, THINGS_BEHIND = 34, THINGS_BEFORE = 14 };
 
 enum status painter_init(struct painter *painter, int w, int h, struct err *err) {
     struct painter p = {0};
@@ -48,7 +48,7 @@ struct place {
 };
 
 static struct place choose_place(const struct scene *scene, struct random *random, float ground) {
-    struct place p = {.size = scene->h * .36f * powf(2.4f, between(random, 0, 1))};
+    struct place p = {.size = scene->h * .5f * powf(2.f, between(random, 0, 1))};
     float n = .2f + .75f * p.size / scene->h + between(random, -.14f, .14f);
     n = n < .15f ? .15f : n > 1 ? 1 : n;
     p.y = scene->horizon + n * (ground - scene->horizon);
@@ -62,7 +62,7 @@ static void draw_animal(struct painter *painter, const struct scene *scene, cons
                         struct place *p, struct random *random) {
     struct animal animal;
     animal_choose(&animal, species, random, p->size, scene->night);
-    float width = animal.right - animal.left, beyond = .18f * width; /* it may be cut off at a side */
+    float width = animal.right - animal.left, beyond = .12f * width; /* it may be cut off at a side */
     p->x = p->x * (scene->w - width + 2 * beyond) - beyond - animal.left;
     struct light light = scene_light(scene, p->nearness);
     if (scene->night) light.direct *= between(random, 1.1f, 2); /* fur throws infrared back */
@@ -83,8 +83,8 @@ static void draw_animal(struct painter *painter, const struct scene *scene, cons
         }
         solid_draw(&painter->animal, painter->depth, &s, &light, grain);
     }
-    if (random_uniform(random) < (scene->night ? .5 : .3))
-        canvas_smear(&painter->animal, &painter->scratch, animal.heading * between(random, .02f, .12f) * p->size,
+    if (random_uniform(random) < (scene->night ? .4 : .25))
+        canvas_smear(&painter->animal, &painter->scratch, animal.heading * between(random, .02f, .09f) * p->size,
                      between(random, -.03f, .03f) * p->size);
 }
 

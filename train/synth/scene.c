@@ -60,7 +60,7 @@ static void choose_light(struct scene *s, struct random *random) {
     l->tint = (struct colour){1 + warm, 1, 1 - warm};
     s->sky = colour_mix((struct colour){.80f, .84f, .88f}, (struct colour){.52f, .68f, .90f}, sun);
     s->haze = colour_mix(s->sky, (struct colour){.6f, .62f, .62f}, .5f);
-    s->haze_share = happens(random, .2) ? between(random, .35f, .75f) : between(random, .05f, .3f);
+    s->haze_share = happens(random, .2) ? between(random, .3f, .6f) : between(random, .05f, .25f);
 }
 
 struct scene scene_choose(struct random *random, int w, int h) {
@@ -265,10 +265,10 @@ void scene_draw_cover(const struct scene *s, struct canvas *canvas, struct rando
                    size * between(random, .12f, .38f), size * between(random, .1f, .3f), 14);
     double kind = random_uniform(random);
     float side = x + between(random, -.55f, .55f) * size, front = y + size * between(random, .04f, .14f);
-    if (kind < .22) draw_bush(s, canvas, random, side, front, size * between(random, .15f, .34f));
-    else if (kind < .36) draw_trunk(s, canvas, random, side, front, size * between(random, .03f, .09f));
-    else if (kind < .42) draw_rock(s, canvas, random, side, front, size * between(random, .1f, .22f));
-    if (happens(random, .2)) { /* a twig across the view */
+    if (kind < .18) draw_bush(s, canvas, random, side, front, size * between(random, .15f, .34f));
+    else if (kind < .28) draw_trunk(s, canvas, random, side, front, size * between(random, .03f, .09f));
+    else if (kind < .33) draw_rock(s, canvas, random, side, front, size * between(random, .1f, .22f));
+    if (happens(random, .12)) { /* a twig across the view */
         float ty = y - size * between(random, .1f, .8f), slope = between(random, -.4f, .4f);
         struct colour c = seen(s, 1, s->bark, between(random, .6f, 1.1f));
         canvas_stroke(canvas, x - size, ty - slope * size, x + size, ty + slope * size, fmaxf(.6f, size * .015f),
