@@ -1,11 +1,8 @@
-/* The commands of espalier-deploy: each parses its own options and works on
- * values; main() prints what went wrong and exits. */
+/* The commands of espalier-deploy. */
 #ifndef ESPALIER_DEPLOY_COMMANDS_H
 #define ESPALIER_DEPLOY_COMMANDS_H
 
-#include "common/err.h"
-
-typedef enum status command_fn(int argc, char **argv, struct err *err);
+#include "common/program.h"
 
 command_fn cmd_info, cmd_slice, cmd_prune;
 command_fn cmd_predict, cmd_bench, cmd_profile, cmd_selftest;
