@@ -226,6 +226,9 @@ static enum status build_shortcut(struct builder *b, struct err *err) {
     bool down = f.h >= a.h && f.w >= a.w && f.h / a.h == f.w / a.w;
     bool up = f.h <= a.h && f.w <= a.w && a.h / f.h == a.w / f.w;
     if (!down && !up) return fail(b, err, "adds maps whose heights and widths differ by different factors");
+    /* Darknet scales the own branch only where both maps have values. */
+    if (l->alpha != 1 && (f.c < a.c || f.h < a.h || f.w < a.w))
+        return fail(b, err, "has 'alpha' and adds a smaller map, which is not supported");
     return STATUS_OK;
 }
 

@@ -10,6 +10,8 @@ static const struct program_command commands[] = {
     {"selftest", cmd_selftest, "check kernels and results on this device"},
     {"slice", cmd_slice, "each slice as a model file of its own"},
     {"prune", cmd_prune, "a dense, smaller model of one plan"},
+    {"worker", cmd_worker, "serve one slice of a pipeline"},
+    {"run", cmd_run, "stream frames through the workers and hold the deadline"},
     {"keygen", cmd_keygen, "make the keys that devices know each other by"},
     {NULL, NULL, NULL},
 };

@@ -63,6 +63,7 @@ static void refuses_by_name_and_line(void **state) {
     (void)state;
     refuses(NET "[yolo]\n", "t.cfg:5: Darknet's [yolo] is not supported");
     refuses(NET CONV(8) "[shortcut]\nfrom=3\n", "layer 3 is not before layer 1");
+    refuses(NET CONV(8) CONV(16) "[shortcut]\nfrom=-2\nalpha=.5\n", "has 'alpha' and adds a smaller map");
     refuses(NET CONV(8) "[route]\nlayers=-5\n", "is not before layer 1");
     refuses(NET "[convolutional]\nfilters=8\nactivation=rleu\n", "t.cfg:7: unknown activation 'rleu'");
     refuses(NET GROUPED(8, 2), "groups that do not divide");
