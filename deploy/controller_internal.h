@@ -36,7 +36,7 @@ struct controller {
     struct planner_choice choice[PLANNER_MAX_SLICES];
     struct plan *plan;
     bool changed;
-    char reason[400];
+    char reason[480];
     int switches, ignored;
 
     struct estimate_rate arrivals;

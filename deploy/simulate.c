@@ -1,0 +1,406 @@
+#include "deploy/simulate.h"
+
+#include "common/random.h"
+#include "deploy/codec.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum happening { DUE, CROSSED /* off the link */, ARRIVED /* behind its delay */, COMPUTED, STORED };
+
+struct event {
+    double at_s;
+    uint64_t order; /* of scheduling: ties are served first come, first served */
+    enum happening what;
+    int stage, slot; /* STORED: slot is the frame */
+};
+
+/* A frame under way. */
+struct slot {
+    int frame; /* -1: free */
+    double came_s; /* into the present queue */
+    double waited_ms, queue_ms;
+    struct controller_report *reports; /* [nstages] */
+};
+
+/* A server with a queue: a link or a stage. */
+struct server {
+    int *queue; /* [credits] slots */
+    int first, count;
+    bool busy;
+};
+
+struct simulation {
+    const struct simulate_config *config;
+    struct simulate_frame *frames;
+    struct controller *controller;
+    struct random random;
+    struct event *heap;
+    int nheap, heap_size;
+    uint64_t scheduled;
+    struct slot *slots;
+    struct controller_report *reports;
+    int *queues;
+    struct server *links, *stages; /* [nstages] */
+    bool *dead;                    /* [nevents] a death that the controller has not heard the end of */
+    int next_due, next_sent, in_flight;
+    struct controller_outcome *outcomes; /* [nframes] */
+};
+
+struct simulate_config simulate_defaults(void) {
+    return (struct simulate_config){.controller = controller_defaults(),
+                                    .credits = 5,
+                                    .noise = 0.05,
+                                    .spike_factor = 1,
+                                    .packing = 0.6};
+}
+
+/* ---- events: a binary heap ---- */
+
+static bool earlier(const struct event *a, const struct event *b) {
+    return a->at_s != b->at_s ? a->at_s < b->at_s : a->order < b->order;
+}
+
+static void schedule(struct simulation *s, double at_s, enum happening what, int stage, int slot) {
+    assert(s->nheap < s->heap_size);
+    struct event e = {at_s, s->scheduled++, what, stage, slot};
+    int i = s->nheap++;
+    for (; i > 0 && earlier(&e, &s->heap[(i - 1) / 2]); i = (i - 1) / 2) s->heap[i] = s->heap[(i - 1) / 2];
+    s->heap[i] = e;
+}
+
+static struct event take(struct simulation *s) {
+    struct event top = s->heap[0], last = s->heap[--s->nheap];
+    int i = 0;
+    for (;;) {
+        int child = 2 * i + 1;
+        if (child >= s->nheap) break;
+        if (child + 1 < s->nheap && earlier(&s->heap[child + 1], &s->heap[child])) child++;
+        if (!earlier(&s->heap[child], &last)) break;
+        s->heap[i] = s->heap[child];
+        i = child;
+    }
+    s->heap[i] = last;
+    return top;
+}
+
+/* ---- disturbances ---- */
+
+static bool during(const struct simulate_event *e, double t) {
+    return t >= e->from_s && t < e->to_s;
+}
+
+/* When `work_s` of undisturbed work, begun at `t`, is done. */
+static double finish(const struct simulation *s, enum simulate_kind kind, int stage, double t, double work_s) {
+    const struct simulate_config *c = s->config;
+    double left = work_s;
+    while (left > 0) {
+        double factor = 1, until = DBL_MAX, back = -1;
+        for (int i = 0; i < c->nevents; i++) {
+            const struct simulate_event *e = &c->events[i];
+            if (e->stage != stage || (e->kind != kind && e->kind != SIMULATE_DEATH)) continue;
+            if (e->kind == SIMULATE_DEATH && kind == SIMULATE_FADE) continue;
+            if (e->from_s > t && e->from_s < until) until = e->from_s;
+            if (!during(e, t)) continue;
+            if (e->to_s < until) until = e->to_s;
+            if (e->kind == SIMULATE_DEATH && e->to_s > back) back = e->to_s;
+            if (e->kind == kind) factor *= e->factor;
+        }
+        if (back >= 0) {
+            t = back;
+            left = work_s; /* from the beginning */
+            continue;
+        }
+        if (until == DBL_MAX || t + left * factor <= until) return t + left * factor;
+        left -= (until - t) / factor;
+        t = until;
+    }
+    return t;
+}
+
+/* ---- links and stages ---- */
+
+static double values(const struct simulation *s, const struct slot *slot, int stage) {
+    const struct controller_report *r = &slot->reports[stage];
+    const struct controller_map *m =
+        &s->config->maps[stage * s->config->nlevels + (r->level > r->incoming ? r->level : r->incoming)];
+    return (double)m->c * m->hw;
+}
+
+/* Bytes of the frame on the link into a stage. */
+static double bytes_on_link(const struct simulation *s, const struct slot *slot, int stage) {
+    const struct simulate_config *c = s->config;
+    if (stage == 0) return c->image_bytes;
+    const struct controller_report *r = &slot->reports[stage];
+    const struct controller_map *m = &c->maps[stage * c->nlevels + (r->level > r->incoming ? r->level : r->incoming)];
+    double raw = (double)codec_raw_size(r->codec, m->c, m->hw);
+    return r->codec % 2 ? raw * c->packing : raw;
+}
+
+static void start_link(struct simulation *s, double now_s, int stage) {
+    struct server *link = &s->links[stage];
+    if (link->busy || link->count == 0) return;
+    struct slot *slot = &s->slots[link->queue[link->first]];
+    const struct simulate_stage *truth = &s->config->truth[stage];
+    double bytes = bytes_on_link(s, slot, stage);
+    double work_s = truth->bytes_per_s > 0 ? bytes / truth->bytes_per_s : 0;
+    double end_s = finish(s, SIMULATE_FADE, stage, now_s, work_s);
+    slot->reports[stage].bytes = (size_t)llround(bytes);
+    slot->reports[stage].link_ms = (end_s - now_s) * 1e3 + truth->latency_ms;
+    link->busy = true;
+    schedule(s, end_s, CROSSED, stage, link->queue[link->first]);
+}
+
+static double coding_ms(const struct simulation *s, const struct slot *slot, int stage, const double *ns) {
+    return ns[slot->reports[stage].codec] * values(s, slot, stage) * 1e-6;
+}
+
+static void start_stage(struct simulation *s, double now_s, int stage) {
+    const struct simulate_config *c = s->config;
+    struct server *server = &s->stages[stage];
+    if (server->busy || server->count == 0) return;
+    struct slot *slot = &s->slots[server->queue[server->first]];
+    struct controller_report *r = &slot->reports[stage];
+    const struct profile *profile = c->truth[stage].profile;
+    const struct controller_stage *slice = &c->stages[stage];
+    double compute = profile_ms(profile, slice->first_block, r->level, r->incoming);
+    for (int b = slice->first_block + 1; b < slice->first_block + slice->nblocks; b++)
+        compute += profile_ms(profile, b, r->level, r->level);
+    compute *= exp(c->noise * random_normal(&s->random));
+    if (random_uniform(&s->random) < c->spike_share) compute *= c->spike_factor;
+    double decode = stage ? coding_ms(s, slot, stage, profile->decode_ns) : c->image_ms;
+    double encode = stage + 1 < c->nstages ? coding_ms(s, slot, stage + 1, profile->encode_ns) : 0;
+    double work = decode + compute + encode;
+    double end_s = finish(s, SIMULATE_SLOW, stage, now_s, work * 1e-3);
+    double stretch = work > 0 ? (end_s - now_s) * 1e3 / work : 1;
+    r->queue_ms = (now_s - slot->came_s) * 1e3;
+    r->compute_ms = compute * stretch;
+    r->decode_ms = decode * stretch;
+    slot->queue_ms += r->queue_ms;
+    server->busy = true;
+    schedule(s, end_s, COMPUTED, stage, server->queue[server->first]);
+}
+
+static void put(struct simulation *s, struct server *server, int slot) {
+    int size = s->config->credits;
+    assert(server->count < size);
+    server->queue[(server->first + server->count++) % size] = slot;
+}
+
+static void drop_first(struct simulation *s, struct server *server) {
+    server->first = (server->first + 1) % s->config->credits;
+    server->count--;
+    server->busy = false;
+}
+
+/* ---- frames ---- */
+
+static void log_line(const struct simulation *s, double now_s, const char *line) {
+    if (s->config->log && line[0]) s->config->log(s->config->log_context, now_s, line);
+}
+
+static void send(struct simulation *s, double now_s) {
+    const struct simulate_config *c = s->config;
+    while (s->next_sent < s->next_due && s->in_flight < c->credits) {
+        struct controller_decision d =
+            controller_decide(s->controller, now_s, s->next_due - s->next_sent, s->in_flight);
+        log_line(s, now_s, d.reason);
+        int i = 0;
+        while (s->slots[i].frame >= 0) i++;
+        struct slot *slot = &s->slots[i];
+        slot->frame = s->next_sent++;
+        slot->waited_ms = (now_s - s->frames[slot->frame].due_s) * 1e3;
+        slot->queue_ms = 0;
+        for (int k = 0; k < c->nstages; k++) {
+            int b = c->stages[k].first_block, before = k ? slot->reports[k - 1].level : 0;
+            int link = k ? d.plan->link[b] : 0;
+            slot->reports[k] = (struct controller_report){.stage = k,
+                                                          .level = d.plan->level[b],
+                                                          .incoming = before > link ? before : link,
+                                                          .codec = d.plan->codec[b]};
+        }
+        if (c->accuracy) s->frames[slot->frame].accuracy = accuracy_predict(c->accuracy, d.plan);
+        s->in_flight++;
+        put(s, &s->links[0], i);
+        start_link(s, now_s, 0);
+    }
+}
+
+static void hear_of_deaths(struct simulation *s, double now_s) {
+    for (int i = 0; i < s->config->nevents; i++) {
+        const struct simulate_event *e = &s->config->events[i];
+        if (e->kind != SIMULATE_DEATH) continue;
+        if (during(e, now_s)) s->dead[i] = true;
+        if (s->dead[i] && now_s >= e->to_s) {
+            s->dead[i] = false;
+            controller_restarted(s->controller, e->stage);
+        }
+    }
+}
+
+static void computed(struct simulation *s, double now_s, int stage, int i) {
+    const struct simulate_config *c = s->config;
+    struct slot *slot = &s->slots[i];
+    drop_first(s, &s->stages[stage]);
+    start_stage(s, now_s, stage);
+    if (stage + 1 < c->nstages) {
+        put(s, &s->links[stage + 1], i);
+        start_link(s, now_s, stage + 1);
+        return;
+    }
+    for (int k = 0; k < c->nstages; k++) controller_report(s->controller, now_s, &slot->reports[k]);
+    double stored_s = now_s + c->store_ms * 1e-3 * random_uniform(&s->random);
+    s->frames[slot->frame].stored_s = stored_s;
+    s->outcomes[slot->frame] =
+        (struct controller_outcome){.waited_ms = slot->waited_ms, .queue_ms = slot->queue_ms};
+    schedule(s, stored_s, STORED, 0, slot->frame);
+    slot->frame = -1;
+    s->in_flight--;
+    send(s, now_s);
+}
+
+static void handle(struct simulation *s, const struct event *e) {
+    hear_of_deaths(s, e->at_s);
+    struct simulate_frame *f;
+    switch (e->what) {
+    case DUE:
+        controller_arrival(s->controller, e->at_s);
+        s->next_due++;
+        if (s->next_due < s->config->nframes) schedule(s, s->config->due_s[s->next_due], DUE, 0, 0);
+        send(s, e->at_s);
+        return;
+    case CROSSED:
+        drop_first(s, &s->links[e->stage]);
+        start_link(s, e->at_s, e->stage);
+        schedule(s, e->at_s + s->config->truth[e->stage].latency_ms * 1e-3, ARRIVED, e->stage, e->slot);
+        return;
+    case ARRIVED:
+        s->slots[e->slot].came_s = e->at_s;
+        put(s, &s->stages[e->stage], e->slot);
+        start_stage(s, e->at_s, e->stage);
+        return;
+    case COMPUTED:
+        computed(s, e->at_s, e->stage, e->slot);
+        return;
+    case STORED:
+        f = &s->frames[e->slot];
+        s->outcomes[e->slot].latency_ms = (f->stored_s - f->due_s) * 1e3;
+        controller_result(s->controller, e->at_s, &s->outcomes[e->slot]);
+        return;
+    }
+}
+
+/* ---- setting up ---- */
+
+static enum status check(const struct simulate_config *c, struct err *err) {
+    if (c->nframes < 1 || c->credits < 1 || c->nstages < 1)
+        return err_set(err, STATUS_USAGE, "simulation of %d frames, %d credits and %d stages: at least 1 of each",
+                       c->nframes, c->credits, c->nstages);
+    for (int i = 0; i < c->nframes; i++)
+        if (!isfinite(c->due_s[i]) || c->due_s[i] < (i ? c->due_s[i - 1] : 0))
+            return err_set(err, STATUS_USAGE, "frame %d is due at %g s, out of order", i, c->due_s[i]);
+    for (int i = 0; i < c->nevents; i++) {
+        const struct simulate_event *e = &c->events[i];
+        bool factor = e->kind == SIMULATE_DEATH || (e->factor > 0 && isfinite(e->factor));
+        if (e->stage < 0 || e->stage >= c->nstages || !isfinite(e->from_s) || !isfinite(e->to_s) ||
+            e->to_s < e->from_s || !factor)
+            return err_set(err, STATUS_USAGE, "disturbance %d: stage %d of %d, %g to %g s, factor %g", i + 1,
+                           e->stage + 1, c->nstages, e->from_s, e->to_s, e->factor);
+    }
+    return STATUS_OK;
+}
+
+static enum status allocate(struct simulation *s, struct err *err) {
+    const struct simulate_config *c = s->config;
+    size_t n = (size_t)c->nstages, credits = (size_t)c->credits;
+    /* one DUE, one event per frame under way, and frames that are being stored */
+    s->heap_size = 1 + c->credits + c->nframes;
+    s->heap = calloc((size_t)s->heap_size, sizeof *s->heap);
+    s->slots = calloc(credits, sizeof *s->slots);
+    s->reports = calloc(credits * n, sizeof *s->reports);
+    s->queues = calloc(2 * credits * n, sizeof *s->queues);
+    s->links = calloc(n, sizeof *s->links);
+    s->stages = calloc(n, sizeof *s->stages);
+    s->dead = calloc((size_t)c->nevents + 1, sizeof *s->dead);
+    s->outcomes = calloc((size_t)c->nframes, sizeof *s->outcomes);
+    if (!s->heap || !s->slots || !s->reports || !s->queues || !s->links || !s->stages || !s->dead ||
+        !s->outcomes)
+        return err_memory(err, "simulation");
+    for (size_t i = 0; i < credits; i++)
+        s->slots[i] = (struct slot){.frame = -1, .reports = s->reports + i * n};
+    for (size_t i = 0; i < n; i++) {
+        s->links[i].queue = s->queues + 2 * i * credits;
+        s->stages[i].queue = s->queues + (2 * i + 1) * credits;
+    }
+    return STATUS_OK;
+}
+
+enum status simulate_run(const struct simulate_config *config, struct simulate_frame *frames, int *switches,
+                         struct err *err) {
+    enum status status = check(config, err);
+    if (status) return status;
+    struct simulation s = {.config = config, .frames = frames, .random = random_stream(config->seed, 0, 0)};
+    status = controller_create(&s.controller, &config->controller, config->stages, config->nstages, config->accuracy,
+                               config->nblocks, config->nlevels, config->maps, err);
+    if (!status) status = allocate(&s, err);
+    if (!status) {
+        for (int i = 0; i < config->nframes; i++) frames[i] = (struct simulate_frame){.due_s = config->due_s[i]};
+        schedule(&s, config->due_s[0], DUE, 0, 0);
+        while (s.nheap > 0) {
+            struct event e = take(&s);
+            handle(&s, &e);
+        }
+        *switches = controller_switches(s.controller);
+    }
+    controller_destroy(&s.controller);
+    free(s.heap);
+    free(s.slots);
+    free(s.reports);
+    free(s.queues);
+    free(s.links);
+    free(s.stages);
+    free(s.dead);
+    free(s.outcomes);
+    return status;
+}
+
+/* ---- summing up ---- */
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+enum status simulate_summarise(const struct simulate_frame *frames, int nframes, double slo_ms, double from_s,
+                               double to_s, struct simulate_summary *summary, struct err *err) {
+    double *ms = malloc((size_t)(nframes > 0 ? nframes : 1) * sizeof *ms);
+    if (!ms) return err_memory(err, "summary");
+    struct simulate_summary r = {.first_late = -1};
+    int within = 0;
+    for (int i = 0; i < nframes; i++) {
+        const struct simulate_frame *f = &frames[i];
+        if (f->due_s < from_s || f->due_s >= to_s) continue;
+        double latency = (f->stored_s - f->due_s) * 1e3;
+        bool in_time = latency <= slo_ms;
+        if (!in_time && r.first_late < 0) r.first_late = r.frames;
+        if (in_time && r.first_late >= 0 && !r.reaction) r.reaction = r.frames - r.first_late;
+        within += in_time;
+        r.accuracy += f->accuracy;
+        ms[r.frames++] = latency;
+    }
+    if (r.first_late >= 0 && !r.reaction) r.reaction = r.frames - r.first_late;
+    if (r.frames > 0) {
+        qsort(ms, (size_t)r.frames, sizeof *ms, by_value);
+        r.attainment = (double)within / r.frames;
+        r.accuracy /= r.frames;
+        r.p50_ms = ms[r.frames / 2];
+        r.p95_ms = ms[r.frames * 95 / 100];
+        r.worst_ms = ms[r.frames - 1];
+    }
+    free(ms);
+    *summary = r;
+    return STATUS_OK;
+}

@@ -1,0 +1,85 @@
+/* A pipeline simulated event by event, under the controller that also drives
+ * real ones: devices and links from profiles, disturbances from a script.
+ *
+ * It behaves as `run` does: a frame is due, waits for one of the credits, is
+ * sent with the plan of that moment, which holds for it all the way, crosses
+ * link and stage after link and stage (each serves one frame at a time, in
+ * order), and comes back with what the stages measured; then it is stored.
+ * Same seed, same result. Time is in seconds from the start. */
+#ifndef ESPALIER_SIMULATE_H
+#define ESPALIER_SIMULATE_H
+
+#include "common/accuracy.h"
+#include "common/err.h"
+#include "deploy/controller.h"
+#include "deploy/profile.h"
+
+#include <stdint.h>
+
+enum simulate_kind {
+    SIMULATE_SLOW,  /* the device takes `factor` times as long */
+    SIMULATE_FADE,  /* the link into the stage has 1/factor of its rate */
+    SIMULATE_DEATH, /* the worker is gone; its frame is done anew once it is back */
+};
+/* Overlapping factors multiply. */
+struct simulate_event {
+    enum simulate_kind kind;
+    int stage;
+    double from_s, to_s, factor;
+};
+
+/* What is so, as against what the controller is told. */
+struct simulate_stage {
+    const struct profile *profile;
+    double bytes_per_s; /* of the link into it; 0: takes no time */
+    double latency_ms;
+};
+
+struct simulate_config {
+    struct controller_config controller;
+    const struct controller_stage *stages; /* what the controller is told */
+    const struct simulate_stage *truth;
+    const struct accuracy *accuracy;   /* or NULL; of the results, too */
+    const struct controller_map *maps; /* [nstages][nlevels] */
+    int nstages, nblocks, nlevels;
+    int credits;
+    const struct simulate_event *events;
+    int nevents;
+    const double *due_s; /* [nframes], ascending */
+    int nframes;
+    uint64_t seed;
+    double noise;        /* compute times vary by exp(noise * normal) */
+    double spike_share;  /* of computations take spike_factor times as long */
+    double spike_factor;
+    double packing;      /* bytes that zlib leaves, as a share */
+    double image_bytes;  /* of a frame from the source */
+    double image_ms;     /* to decode it at the first stage */
+    double store_ms;     /* from the result's arrival to its being stored, at most (it varies below) */
+    void (*log)(void *context, double now_s, const char *line); /* of switches; may be NULL */
+    void *log_context;
+};
+/* Five credits, noise 0.05, nothing else. */
+struct simulate_config simulate_defaults(void);
+
+struct simulate_frame {
+    double due_s, stored_s;
+    double accuracy; /* expected, at the levels it was computed with */
+};
+
+/* frames: [nframes], in order of due_s. *switches: level switches made. */
+enum status simulate_run(const struct simulate_config *config, struct simulate_frame *frames, int *switches,
+                         struct err *err) MUST_CHECK;
+
+/* Of the frames due in [from_s, to_s). */
+struct simulate_summary {
+    int frames;
+    double attainment; /* share stored within the SLO */
+    double p50_ms, p95_ms, worst_ms;
+    double accuracy; /* mean */
+    int first_late;  /* index of the first late frame, -1: none is */
+    int reaction;    /* frames from there to the first one in time again */
+};
+enum status simulate_summarise(const struct simulate_frame *frames, int nframes, double slo_ms, double from_s,
+                               double to_s, struct simulate_summary *summary, struct err *err) MUST_CHECK;
+
+#endif
