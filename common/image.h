@@ -60,6 +60,10 @@ enum status image_decode(struct image *image, const char *name, const uint8_t *b
 enum status image_load(struct image *image, const char *path, int channels, enum image_decode how, int want_side,
                        struct err *err) MUST_CHECK;
 
+/* Pixels to a JPEG (quality 1 to 100), malloc'ed. */
+enum status image_encode_jpeg(const struct image_u8 *image, int quality, uint8_t **bytes, size_t *length,
+                              struct err *err) MUST_CHECK;
+
 /* Darknet's bilinear resize. */
 enum status image_resize(struct image *out, const struct image *in, int w, int h, struct err *err) MUST_CHECK;
 /* Darknet's letterbox: fitted, centred, .5 around. */

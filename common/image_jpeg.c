@@ -1,6 +1,6 @@
-/* JPEGs: a walk over the markers (is the file whole, which way is up), and
+/* JPEGs: a walk over the markers (is the file whole, which way is up),
  * libjpeg-turbo's decoder, which can skip most of the work of a picture that
- * is much larger than what is needed.
+ * is much larger than what is needed, and its encoder.
  *
  * Sources: ITU-T T.81 annex B (markers); EXIF 2.3 section 4 (orientation). */
 #include "common/image_codec.h"
@@ -204,4 +204,43 @@ done:
     jpeg_destroy_decompress(&cinfo);
     free(pixels);
     return status;
+}
+
+/* ---- encoder ---------------------------------------------------------------- */
+
+enum status image_encode_jpeg(const struct image_u8 *image, int quality, uint8_t **bytes, size_t *length,
+                              struct err *err) {
+    struct jpeg_compress_struct cinfo;
+    struct handler handler;
+    unsigned char *out = NULL;
+    unsigned long size = 0;
+    if (image->c != 1 && image->c != 3)
+        return err_set(err, STATUS_USAGE, "a JPEG has 1 or 3 channels, not %d", image->c);
+    if (image->w < 1 || image->h < 1 || image->w > JPEG_MAX_DIMENSION || image->h > JPEG_MAX_DIMENSION)
+        return err_set(err, STATUS_LIMIT, "%d x %d pixels do not fit a JPEG", image->w, image->h);
+    memset(&cinfo, 0, sizeof cinfo);
+    cinfo.err = jpeg_std_error(&handler.base);
+    handler.base.error_exit = escape;
+    if (setjmp(handler.escape)) {
+        jpeg_destroy_compress(&cinfo); /* the buffer is lost: which one it is by now, libjpeg does not say */
+        return err_set(err, STATUS_MEMORY, "cannot encode a JPEG (%s)", handler.text);
+    }
+    jpeg_create_compress(&cinfo);
+    jpeg_mem_dest(&cinfo, &out, &size);
+    cinfo.image_width = (JDIMENSION)image->w;
+    cinfo.image_height = (JDIMENSION)image->h;
+    cinfo.input_components = image->c;
+    cinfo.in_color_space = image->c == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    jpeg_set_defaults(&cinfo);
+    jpeg_set_quality(&cinfo, quality, TRUE);
+    jpeg_start_compress(&cinfo, TRUE);
+    while (cinfo.next_scanline < cinfo.image_height) {
+        JSAMPROW row = image->data + (size_t)cinfo.next_scanline * (size_t)image->w * (size_t)image->c;
+        jpeg_write_scanlines(&cinfo, &row, 1);
+    }
+    jpeg_finish_compress(&cinfo);
+    jpeg_destroy_compress(&cinfo);
+    *bytes = out;
+    *length = size;
+    return STATUS_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "common/cfg.h"
 #include "common/file.h"
+#include "common/image.h"
 #include "common/log.h"
 #include "common/pool.h"
 #include "train/synth/picture.h"
@@ -15,12 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_STATIC
-#define STBI_WRITE_NO_STDIO
-#pragma GCC diagnostic ignored "-Wunused-function" /* of all its formats one is used */
-#include <stb/stb_image_write.h>
 
 enum { MAX_CLASSES = 16, MAX_IMAGES = 1000000, MIN_SIZE = 64, MAX_SIZE = 1920, QUALITY_LOW = 72, QUALITY_HIGH = 92 };
 static const char *const EMPTY = "empty";
@@ -114,29 +109,6 @@ static void image_path(const struct synth *s, int i, char *path, size_t size) {
     snprintf(path, size, "%s/%s/%06d.jpg", split_names[split_of(s, i)], s->labels[i % s->nclasses], i);
 }
 
-struct writer {
-    uint8_t *bytes;
-    size_t length, room;
-    bool failed;
-};
-
-static void append(void *context, void *data, int size) {
-    struct writer *w = context;
-    if (w->failed) return;
-    if (w->length + (size_t)size > w->room) {
-        size_t room = 2 * w->room + (size_t)size + 4096;
-        uint8_t *larger = realloc(w->bytes, room);
-        if (!larger) {
-            w->failed = true;
-            return;
-        }
-        w->bytes = larger;
-        w->room = room;
-    }
-    memcpy(w->bytes + w->length, data, (size_t)size);
-    w->length += (size_t)size;
-}
-
 static enum status write_bytes(const char *folder, const char *name, const void *bytes, size_t length,
                                struct err *err) {
     char path[4096];
@@ -151,15 +123,17 @@ static enum status write_bytes(const char *folder, const char *name, const void 
 
 static enum status draw_image(struct synth *s, int i, struct painter *painter, struct err *err) {
     char path[128];
-    struct writer w = {0};
+    uint8_t *jpeg;
+    size_t length;
     struct random random = random_stream(s->config->seed, 0, (uint64_t)i);
     int quality = QUALITY_LOW + random_below(&random, QUALITY_HIGH - QUALITY_LOW + 1);
     painter_draw(painter, s->species[i % s->nclasses], random);
-    int good = stbi_write_jpg_to_func(append, &w, painter->picture.w, painter->picture.h, 3, painter->bytes, quality);
+    struct image_u8 image = {.c = 3, .h = painter->picture.h, .w = painter->picture.w, .data = painter->bytes};
+    enum status status = image_encode_jpeg(&image, quality, &jpeg, &length, err);
+    if (status != STATUS_OK) return status;
     image_path(s, i, path, sizeof path);
-    enum status status =
-        good && !w.failed ? write_bytes(s->folder, path, w.bytes, w.length, err) : err_memory(err, "JPEG");
-    free(w.bytes);
+    status = write_bytes(s->folder, path, jpeg, length, err);
+    free(jpeg);
     return status;
 }
 

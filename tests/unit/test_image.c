@@ -127,6 +127,21 @@ static void test_formats_agree(void **state) {
     }
 }
 
+static void test_encoding(void **state) {
+    struct image_u8 image = {.c = 3, .h = 24, .w = 40, .data = quarters(40, 24)}, again;
+    struct buffer jpeg;
+    assert_int_equal(image_encode_jpeg(&image, 90, &jpeg.bytes, &jpeg.length, NULL), STATUS_OK);
+    again = decode(jpeg, 3, IMAGE_EXACT, 0);
+    for (int i = 0; i < 4; i++) assert_int_equal(corner(&again, i), corner(&image, i));
+    image_u8_free(&again);
+    free(jpeg.bytes);
+    image.w = 70000; /* beyond what a JPEG can hold; nothing is read */
+    assert_int_not_equal(image_encode_jpeg(&image, 90, &jpeg.bytes, &jpeg.length, NULL), STATUS_OK);
+    image.c = 2;
+    assert_int_equal(image_encode_jpeg(&image, 90, &jpeg.bytes, &jpeg.length, NULL), STATUS_USAGE);
+    image_u8_free(&image);
+}
+
 static void test_reduced_decoding(void **state) {
     struct buffer jpeg = make_jpeg(800, 600, false);
     const struct { int want, w, h; } cases[] = {{0, 800, 600}, {600, 800, 600}, {301, 800, 600}, {300, 400, 300},
@@ -343,6 +358,7 @@ static void test_preproc_text(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_formats_agree), cmocka_unit_test(test_reduced_decoding),
+        cmocka_unit_test(test_encoding),
         cmocka_unit_test(test_orientation),   cmocka_unit_test(test_exif_bounds),
         cmocka_unit_test(test_bad_files),     cmocka_unit_test(test_flipped_bits),
         cmocka_unit_test(test_load),          cmocka_unit_test(test_fit),
