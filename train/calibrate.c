@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct calibrate_config calibrate_defaults(void) { return (struct calibrate_config){ .batches = 400, .coverage = 2 }; }
+struct calibrate_config calibrate_defaults(void) {
+    return (struct calibrate_config){ .uniform = 16, .coverage = 2, .batches = 500 };
+}
 
 /* Running sums of one batch-norm layer, [rows, channels]. */
 struct sums {
@@ -27,6 +29,7 @@ struct calibration {
     int nsums;
     struct sums *sums;
     int *met; /* [nblocks, rows] passes per pair */
+    bool mixed; /* the passes' plans have several slices */
 };
 
 static void calibration_free(struct calibration *c) {
@@ -81,11 +84,12 @@ static int row_at(const struct calibration *c, int block) {
 /* The statistics of a pass hold the computed channels side by side; they
  * belong to the first ones of each segment. */
 static void add_layer(struct calibration *c, struct sums *s, const float *mean, const float *var, int computed) {
-    int nsegments, k = 0;
+    int nsegments, k = 0, block = c->model->blocks->of_layer[s->layer];
+    if (c->mixed && block > 0 && c->plan->level[block] == plan_incoming(c->plan, block)) return;
     const struct groups *groups = c->model->groups;
     const struct segment *segments = groups_segments(groups, s->layer, &nsegments);
     const int *out = c->counts->out + groups->first_segment[s->layer + 1];
-    size_t base = (size_t)row_at(c, c->model->blocks->of_layer[s->layer]) * (size_t)s->channels;
+    size_t base = (size_t)row_at(c, block) * (size_t)s->channels;
     for (int g = 0; g < nsegments; g++)
         for (int i = 0; i < out[g] && k < computed; i++, k++) {
             size_t at = base + (size_t)(segments[g].first + i);
@@ -194,10 +198,10 @@ enum status calibrate_run(struct network *network, struct model *model, struct l
     int nlevels = model->levels->nlevels, passes = 0;
     log_progress_start(&progress, "calibrate", config->batches);
     for (; !status && passes < config->batches; passes++) {
-        int uniform = nlevels * config->coverage;
-        if (passes >= uniform && count_missed(&c, config->coverage) == 0) break;
-        if (passes < uniform) set_uniform(&c, passes % nlevels);
-        else draw_plan(&c, &random);
+        c.mixed = passes >= nlevels * config->uniform;
+        if (c.mixed && count_missed(&c, config->coverage) == 0) break;
+        if (c.mixed) draw_plan(&c, &random);
+        else set_uniform(&c, passes % nlevels);
         status = pass(&c, err);
         log_progress_update(&progress, passes + 1, NULL);
     }

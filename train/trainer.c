@@ -112,10 +112,8 @@ static enum status open_loaders(struct trainer *t, struct err *err) {
     };
     enum status status = loader_create(&t->images, &loading, err);
     if (status) return status;
-    /* Statistics are to hold for images as they come. */
-    struct augment none = augment_none();
-    none.flip = setup->augment.flip;
-    loading.augment = &none;
+    /* Augmented as in training: what the layers behind learnt to expect. Images
+     * as they come cost a point of accuracy. */
     loading.seed = ~loading.seed;
     loading.cache_bytes = 0;
     status = loader_create(&t->calibration, &loading, err);
