@@ -20,9 +20,10 @@ static enum status make_plan(struct device *d, const struct device_options *o, s
 }
 
 enum status device_open(struct device *device, const struct device_options *o, struct err *err) {
-    struct device d = {.kernels = kernels_best()};
+    struct device d = {0};
     enum status status = STATUS_OK;
-    if (o->cpu_mask) status = kernels_masked(&d.kernels, o->cpu_mask, err);
+    if (o->cpu_mask) status = kernels_limit(o->cpu_mask, err);
+    d.kernels = kernels_best();
     if (!status) status = pool_create(&d.pool, o->threads, err);
     if (!status) status = model_load(&d.model, o->model, err);
     if (!status) status = make_plan(&d, o, err);

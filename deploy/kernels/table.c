@@ -48,12 +48,14 @@ static const struct kernels *best_of(int n) {
     return best;
 }
 
-const struct kernels *kernels_best(void) { return best_of(NSETS); }
+static int limit = NSETS;
 
-enum status kernels_masked(const struct kernels **kernels, const char *mask, struct err *err) {
+const struct kernels *kernels_best(void) { return best_of(limit); }
+
+enum status kernels_limit(const char *mask, struct err *err) {
     for (int i = 0; i < NSETS; i++)
         if (strcmp(sets[i].kernels.isa, mask) == 0) {
-            *kernels = best_of(i + 1);
+            limit = i + 1;
             return STATUS_OK;
         }
     char names[64] = "";

@@ -29,10 +29,11 @@ struct kernels {
 const struct kernels *kernels_at(int index);
 /* Whether this processor and operating system can run it. */
 bool kernels_runnable(const struct kernels *kernels);
-/* The best that runs here. */
+/* The best that runs here, and is not above the limit. */
 const struct kernels *kernels_best(void);
-/* The best that runs here and is not above `mask`, the name of a set.
- * STATUS_USAGE lists the names if there is none of that name. */
-enum status kernels_masked(const struct kernels **kernels, const char *mask, struct err *err) MUST_CHECK;
+/* Limits kernels_best() of this process to the set of that name and those
+ * below (--cpu-mask); to be called before other threads start. STATUS_USAGE
+ * lists the names if there is none of that name. */
+enum status kernels_limit(const char *mask, struct err *err) MUST_CHECK;
 
 #endif
