@@ -27,8 +27,9 @@ enum status image_preproc_check(const struct image_preproc *p, struct err *err) 
         return err_set(err, STATUS_FORMAT, "preprocessing of an unknown kind");
     for (int k = 0; k < p->c; k++)
         if (!isfinite(p->mean[k]) || !isfinite(p->std[k]) || p->std[k] <= 0)
-            return err_set(err, STATUS_FORMAT, "preprocessing of channel %d has mean %g and std %g; std must be above 0",
-                           k, (double)p->mean[k], (double)p->std[k]);
+            return err_set(err, STATUS_FORMAT,
+                           "preprocessing of channel %d has mean %g and std %g; std must be above 0", k,
+                           (double)p->mean[k], (double)p->std[k]);
     return STATUS_OK;
 }
 
@@ -39,8 +40,8 @@ int image_want_side(const struct image_preproc *preproc) {
 enum status image_preprocess(const struct image_preproc *preproc, const char *name, const uint8_t *bytes,
                              size_t length, float *input, struct err *err) {
     struct image_u8 image;
-    enum status status =
-        image_decode_u8(&image, name, bytes, length, preproc->c, preproc->decode, image_want_side(preproc), err);
+    enum status status = image_decode_u8(&image, name, bytes, length, preproc->c, preproc->decode,
+                                         image_want_side(preproc), err);
     if (status != STATUS_OK) return status;
     status = image_fit(preproc, &image, input, err);
     image_u8_free(&image);
@@ -67,7 +68,8 @@ char *image_preproc_json(const struct image_preproc *preproc) {
               cJSON_AddStringToObject(root, "decode", decode_names[preproc->decode]);
     cJSON *mean = cJSON_AddArrayToObject(root, "mean"), *std = cJSON_AddArrayToObject(root, "std");
     for (int k = 0; ok && k < preproc->c; k++)
-        ok = cJSON_AddItemToArray(mean, number(preproc->mean[k])) && cJSON_AddItemToArray(std, number(preproc->std[k]));
+        ok = cJSON_AddItemToArray(mean, number(preproc->mean[k])) &&
+             cJSON_AddItemToArray(std, number(preproc->std[k]));
     if (ok) text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     return text;

@@ -78,8 +78,8 @@ static const float *resizer_row(struct resizer *r, int y) {
         float *out = r->rows[slot] + (size_t)k * (size_t)r->w;
         if (from->f32) {
             const struct image *image = from->f32;
-            const float *in =
-                image->data + ((size_t)k * (size_t)image->h + (size_t)(from->y + y)) * (size_t)image->w + from->x;
+            const float *in = image->data + ((size_t)k * (size_t)image->h + (size_t)(from->y + y)) * (size_t)image->w +
+                              from->x;
             for (int x = 0; x < r->w; x++) {
                 struct column col = r->columns[x];
                 out[x] = col.last ? in[col.left]
@@ -87,14 +87,14 @@ static const float *resizer_row(struct resizer *r, int y) {
             }
         } else {
             const struct image_u8 *image = from->u8;
-            const uint8_t *in =
-                image->data + ((size_t)(from->y + y) * (size_t)image->w + (size_t)from->x) * (size_t)r->c + k;
+            const uint8_t *in = image->data +
+                                ((size_t)(from->y + y) * (size_t)image->w + (size_t)from->x) * (size_t)r->c + k;
             for (int x = 0; x < r->w; x++) {
                 struct column col = r->columns[x];
                 const uint8_t *p = in + (size_t)col.left * (size_t)r->c;
-                out[x] = col.last ? r->byte_value[p[0]]
-                                  : (1 - col.right_share) * r->byte_value[p[0]] +
-                                        col.right_share * r->byte_value[p[r->c]];
+                out[x] = col.last
+                             ? r->byte_value[p[0]]
+                             : (1 - col.right_share) * r->byte_value[p[0]] + col.right_share * r->byte_value[p[r->c]];
             }
         }
     }
@@ -102,8 +102,8 @@ static const float *resizer_row(struct resizer *r, int y) {
 }
 
 /* Output (channel k, row y, column x) goes to out[k * plane + y * stride + x]. */
-static enum status resize_into(float *out, size_t plane, size_t stride, struct window from, int w, int h, bool dark_line,
-                               struct err *err) {
+static enum status resize_into(float *out, size_t plane, size_t stride, struct window from, int w, int h,
+                               bool dark_line, struct err *err) {
     struct resizer r;
     enum status status = resizer_init(&r, from, w, h, err);
     if (status != STATUS_OK) return status;

@@ -133,7 +133,8 @@ enum status dataset_add_raw(struct dataset *dataset, uint8_t *bytes, const uint8
     size_t size = (size_t)dataset->c * (size_t)dataset->h * (size_t)dataset->w;
     enum status status = storage_keep(dataset->storage, bytes, err);
     for (int i = 0; status == STATUS_OK && i < n; i++)
-        status = add_sample(dataset, (struct dataset_sample){.bytes = bytes + (size_t)i * size, .label = labels[i]}, err);
+        status = add_sample(dataset, (struct dataset_sample){.bytes = bytes + (size_t)i * size, .label = labels[i]},
+                            err);
     return status;
 }
 
@@ -152,9 +153,10 @@ enum status dataset_check(const struct dataset *dataset, bool every_class, struc
         log_warn("%s: no images of class '%s'%s", dataset->name, label, missing > 1 ? " and others" : "");
         return STATUS_OK;
     }
-    enum status status = missing == 1 ? err_set(err, STATUS_FORMAT, "%s: class '%s' has no images", dataset->name, label)
-                                      : err_set(err, STATUS_FORMAT, "%s: %d classes have no images, '%s' the first",
-                                                dataset->name, missing, label);
+    enum status status = missing == 1
+                             ? err_set(err, STATUS_FORMAT, "%s: class '%s' has no images", dataset->name, label)
+                             : err_set(err, STATUS_FORMAT, "%s: %d classes have no images, '%s' the first",
+                                       dataset->name, missing, label);
     err_hint(err, "add images, or leave the class out");
     return status;
 }
@@ -244,8 +246,12 @@ enum status dataset_hold_out(struct dataset *dataset, int n, uint64_t seed, stru
         status = err_memory(err, "dataset");
         goto done;
     }
-    *part = (struct dataset){.samples = samples, .c = dataset->c, .h = dataset->h, .w = dataset->w,
-                             .unsplit = dataset->unsplit, .storage = dataset->storage};
+    *part = (struct dataset){.samples = samples,
+                             .c = dataset->c,
+                             .h = dataset->h,
+                             .w = dataset->w,
+                             .unsplit = dataset->unsplit,
+                             .storage = dataset->storage};
     atomic_fetch_add(&((struct storage *)dataset->storage)->users, 1);
     part->name = strdup(dataset->name);
     if (!part->name) status = err_memory(err, "dataset");

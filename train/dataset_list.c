@@ -185,7 +185,8 @@ static enum status find_label(const struct labels *labels, const char *list, int
         *label = found;
         return STATUS_OK;
     }
-    if (found < 0) err_set(err, STATUS_FORMAT, "%s:%d: none of the %d labels occurs in '%s'", list, number, labels->n, path);
+    if (found < 0)
+        err_set(err, STATUS_FORMAT, "%s:%d: none of the %d labels occurs in '%s'", list, number, labels->n, path);
     else
         err_set(err, STATUS_FORMAT, "%s:%d: both '%s' and '%s' occur in '%s'", list, number, labels->text[found],
                 labels->text[rival], path);
@@ -195,8 +196,8 @@ static enum status find_label(const struct labels *labels, const char *list, int
 
 /* ---- reading -------------------------------------------------------------------- */
 
-static enum status read_list(struct dataset *dataset, const char *data, const char *list, char **label_text, int nlabels,
-                             struct err *err) {
+static enum status read_list(struct dataset *dataset, const char *data, const char *list, char **label_text,
+                             int nlabels, struct err *err) {
     struct lines lines;
     struct labels labels = {.text = label_text, .n = nlabels};
     char *base = NULL;
@@ -264,8 +265,7 @@ static enum status add_labels(struct dataset *dataset, const struct lines *label
 static enum status read_labels(const struct cfg *cfg, const char *data, int *classes, struct lines *labels,
                                struct lines *names, struct err *err) {
     enum status status = cfg_check(cfg, data_schemas, err);
-    if (status == STATUS_OK)
-        status = cfg_int(cfg, cfg_find(cfg, ""), "classes", 1, DATASET_MAX_CLASSES, classes, err);
+    if (status == STATUS_OK) status = cfg_int(cfg, cfg_find(cfg, ""), "classes", 1, DATASET_MAX_CLASSES, classes, err);
     if (status == STATUS_OK) status = read_names(cfg, data, "labels", labels, err);
     if (status == STATUS_OK) status = read_names(cfg, data, "names", names, err);
     return status;

@@ -102,8 +102,8 @@ static enum status read_batch(struct dataset *dataset, const char *path, struct 
 }
 
 static enum status add_cifar_labels(struct dataset *dataset, struct err *err) {
-    static const char *const labels[CIFAR_CLASSES] = {"airplane", "automobile", "bird", "cat", "deer",
-                                                      "dog", "frog", "horse", "ship", "truck"};
+    static const char *const labels[CIFAR_CLASSES] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                                      "dog",      "frog",       "horse", "ship", "truck"};
     enum status status = STATUS_OK;
     if (dataset->nclasses > 0 && dataset->nclasses != CIFAR_CLASSES)
         return err_set(err, STATUS_FORMAT, "%s: %d classes; CIFAR-10 has %d", dataset->name, dataset->nclasses,
@@ -123,7 +123,9 @@ enum status dataset_read_cifar(struct dataset *dataset, const char *folder, enum
         snprintf(name, sizeof name, "data_batch_%d.bin", i);
         char *path = find(folder, split == DATASET_TRAIN ? name : "test_batch.bin");
         if (path) status = read_batch(dataset, path, err);
-        else status = err_set(err, STATUS_IO, "%s: there is no %s", folder, split == DATASET_TRAIN ? name : "test_batch.bin");
+        else
+            status = err_set(err, STATUS_IO, "%s: there is no %s", folder,
+                             split == DATASET_TRAIN ? name : "test_batch.bin");
         free(path);
         if (split != DATASET_TRAIN) break;
     }

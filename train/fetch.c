@@ -11,9 +11,9 @@ struct fetch {
     int channels, want_side;
     enum image_decode decode;
     size_t cache_bytes;
-    atomic_size_t cached;                /* bytes in the cache, or on their way there */
-    struct image_u8 *_Atomic *cache;     /* [n] */
-    atomic_bool *damaged;                /* [n] */
+    atomic_size_t cached;            /* bytes in the cache, or on their way there */
+    struct image_u8 *_Atomic *cache; /* [n] */
+    atomic_bool *damaged;            /* [n] */
     atomic_int ndamaged;
 };
 
@@ -21,7 +21,10 @@ enum status fetch_create(struct fetch **out, const struct dataset *dataset, int 
                          int want_side, size_t cache_bytes, struct err *err) {
     struct fetch *f = calloc(1, sizeof *f);
     if (!f) return err_memory(err, "loader");
-    *f = (struct fetch){.dataset = dataset, .channels = channels, .want_side = want_side, .decode = decode,
+    *f = (struct fetch){.dataset = dataset,
+                        .channels = channels,
+                        .want_side = want_side,
+                        .decode = decode,
                         .cache_bytes = cache_bytes};
     f->cache = calloc((size_t)dataset->n, sizeof *f->cache);
     f->damaged = calloc((size_t)dataset->n, sizeof *f->damaged);
@@ -71,7 +74,8 @@ static enum status copy_raw(const struct fetch *f, const uint8_t *bytes, struct 
 
 /* Moves the scratch's image into the cache if there is room; *image follows it. */
 static void keep(struct fetch *f, int sample, struct fetch_scratch *scratch, const struct image_u8 **image) {
-    size_t size = (size_t)scratch->image.c * (size_t)scratch->image.h * (size_t)scratch->image.w + sizeof scratch->image;
+    size_t size = (size_t)scratch->image.c * (size_t)scratch->image.h * (size_t)scratch->image.w +
+                  sizeof scratch->image;
     if (atomic_fetch_add(&f->cached, size) + size <= f->cache_bytes) {
         struct image_u8 *kept = malloc(sizeof *kept), *expected = NULL;
         if (kept) {

@@ -50,21 +50,21 @@ struct loader {
     pthread_cond_t room;  /* there may be a ticket, or it is time to stop */
     pthread_cond_t done;  /* a batch is complete, a ticket was finished while paused, or something failed */
     bool stop, paused;
-    int working;      /* tickets being worked on */
-    int64_t next;     /* batch that loader_next gives next, counted over all epochs */
-    int64_t released; /* slots of batches before this one are free */
-    int64_t handing;  /* batch that the next ticket belongs to */
-    int handed;       /* its samples that have been handed out */
-    struct slot slots[SLOTS];     /* of batch b: b % SLOTS */
-    struct order orders[SLOTS];   /* of epoch e: e % SLOTS; no more can be in flight */
+    int working;                /* tickets being worked on */
+    int64_t next;               /* batch that loader_next gives next, counted over all epochs */
+    int64_t released;           /* slots of batches before this one are free */
+    int64_t handing;            /* batch that the next ticket belongs to */
+    int handed;                 /* its samples that have been handed out */
+    struct slot slots[SLOTS];   /* of batch b: b % SLOTS */
+    struct order orders[SLOTS]; /* of epoch e: e % SLOTS; no more can be in flight */
     enum status failure;
     struct err failure_err;
 };
 
 struct ticket {
     struct slot *slot;
-    int first, n;       /* samples of the slot */
-    int place;          /* of the first in its epoch */
+    int first, n; /* samples of the slot */
+    int place;    /* of the first in its epoch */
     int64_t epoch;
     const int *order;
 };
@@ -222,14 +222,15 @@ enum status loader_next(struct loader *l, struct loader_batch *batch, struct err
         return err_set(err, STATUS_FORMAT, "%s: all %d images are damaged", l->config.dataset->name,
                        l->config.dataset->n);
     *batch = n == 0 ? (struct loader_batch){0}
-                    : (struct loader_batch){.n = n, .input = slot->input, .labels = slot->labels,
-                                            .samples = slot->samples};
+                    : (struct loader_batch){
+                          .n = n, .input = slot->input, .labels = slot->labels, .samples = slot->samples};
     return STATUS_OK;
 }
 
 enum status loader_seek(struct loader *l, int epoch, int batch, struct err *err) {
     if (epoch < 0 || batch < 0 || batch > l->batches)
-        return err_set(err, STATUS_USAGE, "there is no batch %d in epoch %d; an epoch has %d", batch, epoch, l->batches);
+        return err_set(err, STATUS_USAGE, "there is no batch %d in epoch %d; an epoch has %d", batch, epoch,
+                       l->batches);
     pthread_mutex_lock(&l->lock);
     l->paused = true;
     while (l->working > 0) pthread_cond_wait(&l->done, &l->lock);
@@ -285,8 +286,8 @@ static enum status check(const struct loader_config *config, struct err *err) {
                        config->threads);
     if (d->n < 1) return err_set(err, STATUS_FORMAT, "%s holds no images", d->name);
     if (config->augment && d->n < config->batch) {
-        enum status status =
-            err_set(err, STATUS_USAGE, "%s has %d images, fewer than a batch of %d", d->name, d->n, config->batch);
+        enum status status = err_set(err, STATUS_USAGE, "%s has %d images, fewer than a batch of %d", d->name, d->n,
+                                     config->batch);
         err_hint(err, "use a smaller batch");
         return status;
     }

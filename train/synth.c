@@ -243,7 +243,8 @@ static enum status check_folder(const struct synth *s, const char *options, stru
     DIR *dir = opendir(s->folder);
     if (!dir) return errno == ENOENT ? STATUS_OK : err_errno(err, "cannot read the folder %s", s->folder);
     bool empty = true;
-    for (struct dirent *e; (e = readdir(dir));) empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    for (struct dirent *e; (e = readdir(dir));)
+        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
     closedir(dir);
     if (empty) return STATUS_OK;
     status = err_set(err, STATUS_USAGE, "%s is not empty, and not a drawn dataset", s->folder);

@@ -4,7 +4,8 @@
  *   OUT/train.list, valid.list, test.list, synth.labels, synth.data
  *
  * Eight of ten images go to training, one each to validation and test. The same
- * options give the same files, byte for byte, whatever the number of threads. */
+ * options give the same files, byte for byte, whatever the number of threads (of
+ * one build: compilers may order draws within an expression differently). */
 #ifndef ESPALIER_SYNTH_H
 #define ESPALIER_SYNTH_H
 

@@ -16,8 +16,8 @@ enum { W = 6, H = 5 };
 
 static uint8_t pixels[H * W * 3];
 static struct image_u8 image = {.c = 3, .h = H, .w = W, .data = pixels};
-static struct image_preproc preproc = {.c = 3, .h = H, .w = W, .fit = IMAGE_STRETCH, .decode = IMAGE_FAST,
-                                       .mean = {.1f, .2f, .3f}, .std = {.5f, 1, 2}};
+static struct image_preproc preproc = {
+    .c = 3, .h = H, .w = W, .fit = IMAGE_STRETCH, .decode = IMAGE_FAST, .mean = {.1f, .2f, .3f}, .std = {.5f, 1, 2}};
 
 static int make_pixels(void **state) {
     for (int i = 0; i < H * W * 3; i++) pixels[i] = (uint8_t)(i * 37 + 11);
@@ -41,7 +41,8 @@ static bool is_shift(const float *out, int dx, int dy, bool flip) {
     for (int c = 0; c < 3; c++)
         for (int y = 0; y < H; y++)
             for (int x = 0; x < W; x++)
-                if (fabsf(out[(c * H + y) * W + x] - source((flip ? W - 1 - x : x) + dx, y + dy, c)) > 1e-6f) return false;
+                if (fabsf(out[(c * H + y) * W + x] - source((flip ? W - 1 - x : x) + dx, y + dy, c)) > 1e-6f)
+                    return false;
     return true;
 }
 
@@ -88,8 +89,14 @@ static void test_flip_and_shift(void **state) {
 }
 
 static void test_same_seed_same_picture(void **state) {
-    struct augment augment = {.flip = true, .min_crop = 4, .max_crop = 9, .angle = 20, .aspect = 1.3f, .hue = .1f,
-                              .saturation = 1.5f, .exposure = 1.5f};
+    struct augment augment = {.flip = true,
+                              .min_crop = 4,
+                              .max_crop = 9,
+                              .angle = 20,
+                              .aspect = 1.3f,
+                              .hue = .1f,
+                              .saturation = 1.5f,
+                              .exposure = 1.5f};
     float a[3 * H * W], b[3 * H * W];
     int differ = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
@@ -201,9 +208,12 @@ static void test_cfg(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_none),          cmocka_unit_test(test_flip_and_shift),
-        cmocka_unit_test(test_same_seed_same_picture), cmocka_unit_test(test_crop_of_own_size),
-        cmocka_unit_test(test_crop_within),   cmocka_unit_test(test_colour),
+        cmocka_unit_test(test_none),
+        cmocka_unit_test(test_flip_and_shift),
+        cmocka_unit_test(test_same_seed_same_picture),
+        cmocka_unit_test(test_crop_of_own_size),
+        cmocka_unit_test(test_crop_within),
+        cmocka_unit_test(test_colour),
         cmocka_unit_test(test_cfg),
     };
     return cmocka_run_group_tests(tests, make_pixels, NULL);

@@ -128,8 +128,10 @@ static void test_data_files(void **state) {
     put("lists/images/blackbird/1.jpg", "", 0);
     put_text("lists/labels", "bird\r\n\nblackbird\nfox\n");
     put_text("lists/names", "A bird\nA blackbird\nA fox\n");
-    put_text("lists/train.list", "images/blackbird/1.jpg\nimages/17_fox.jpg  \n\nimages/blackbird_2.jpg\nimages/bird/fox.jpg\n");
-    put_text("lists/set.data", "classes = 3\ntrain = train.list\nlabels = labels\nnames=names\nbackup = backup/\ntop=5\n");
+    put_text("lists/train.list",
+             "images/blackbird/1.jpg\nimages/17_fox.jpg  \n\nimages/blackbird_2.jpg\nimages/bird/fox.jpg\n");
+    put_text("lists/set.data",
+             "classes = 3\ntrain = train.list\nlabels = labels\nnames=names\nbackup = backup/\ntop=5\n");
     struct dataset *d = open_good("lists/set.data", DATASET_TRAIN);
     assert_int_equal(d->n, 4);
     assert_int_equal(d->nclasses, 3);
@@ -208,7 +210,8 @@ static void test_cifar(void **state) {
     expect_error("cifar", DATASET_TRAIN, "7 classes have no images, 'automobile' the first");
     for (int i = 0; i < 3; i++) records[i * RECORD] = (uint8_t)i;
     static uint8_t ten[10 * RECORD];
-    for (int i = 0; i < 10; i++) memcpy(ten + i * RECORD, records + (i % 3) * RECORD, RECORD), ten[i * RECORD] = (uint8_t)i;
+    for (int i = 0; i < 10; i++)
+        memcpy(ten + i * RECORD, records + (i % 3) * RECORD, RECORD), ten[i * RECORD] = (uint8_t)i;
     put("cifar/cifar-10-batches-bin/test_batch.bin", ten, sizeof ten);
     struct dataset *d = open_good("cifar", DATASET_VALID);
     assert_int_equal(d->n, 10);

@@ -63,10 +63,41 @@ static struct buffer make_jpeg(int w, int h, bool progressive) {
 
 /* The JPEG with an EXIF segment behind its first marker. */
 static struct buffer with_orientation(struct buffer jpeg, int orientation, bool big_endian) {
-    uint8_t little[36] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'I', 'I', '*', 0, 8, 0, 0, 0, 1, 0,
-                          0x12, 1, 3, 0, 1, 0, 0, 0, (uint8_t)orientation, 0, 0, 0};
-    uint8_t big[36] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, '*', 0, 0, 0, 8, 0, 1,
-                       1, 0x12, 0, 3, 0, 0, 0, 1, 0, (uint8_t)orientation, 0, 0};
+    uint8_t little[36] = {0xff,
+                          0xe1,
+                          0,
+                          34,
+                          'E',
+                          'x',
+                          'i',
+                          'f',
+                          0,
+                          0,
+                          'I',
+                          'I',
+                          '*',
+                          0,
+                          8,
+                          0,
+                          0,
+                          0,
+                          1,
+                          0,
+                          0x12,
+                          1,
+                          3,
+                          0,
+                          1,
+                          0,
+                          0,
+                          0,
+                          (uint8_t)orientation,
+                          0,
+                          0,
+                          0};
+    uint8_t big[36] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i',  'f', 0, 0, 'M', 'M', 0, '*', 0,
+                       0,    0,    8, 0,  1,   1,   0x12, 0,   3, 0, 0,   0,   1, 0,   (uint8_t)orientation,
+                       0,    0};
     struct buffer out = {malloc(jpeg.length + 36), jpeg.length + 36};
     assert_non_null(out.bytes);
     memcpy(out.bytes, jpeg.bytes, 2);
@@ -144,8 +175,10 @@ static void test_encoding(void **state) {
 
 static void test_reduced_decoding(void **state) {
     struct buffer jpeg = make_jpeg(800, 600, false);
-    const struct { int want, w, h; } cases[] = {{0, 800, 600}, {600, 800, 600}, {301, 800, 600}, {300, 400, 300},
-                                                {224, 400, 300}, {150, 200, 150}, {32, 100, 75}, {1, 100, 75}};
+    const struct {
+        int want, w, h;
+    } cases[] = {{0, 800, 600},   {600, 800, 600}, {301, 800, 600}, {300, 400, 300},
+                 {224, 400, 300}, {150, 200, 150}, {32, 100, 75},   {1, 100, 75}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct image_u8 image = decode(jpeg, 3, IMAGE_FAST, cases[i].want);
         assert_int_equal(image.w, cases[i].w);
@@ -276,15 +309,21 @@ static void test_load(void **state) {
 
 /* The one-pass fit equals the same steps one by one on floats. */
 static void test_fit(void **state) {
-    static const int sizes[][4] = {{40, 24, 16, 16}, {24, 40, 16, 16}, {7, 5, 20, 13}, {1, 1, 4, 4}, {300, 2, 9, 9}, {33, 32, 12, 8}};
+    static const int sizes[][4] = {{40, 24, 16, 16}, {24, 40, 16, 16}, {7, 5, 20, 13},
+                                   {1, 1, 4, 4},     {300, 2, 9, 9},   {33, 32, 12, 8}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int iw = sizes[i][0], ih = sizes[i][1], w = sizes[i][2], h = sizes[i][3];
         struct buffer png = make_png(iw, ih);
         struct image full, fitted = {0}, window;
         assert_int_equal(image_decode(&full, "x", png.bytes, png.length, 3, IMAGE_EXACT, 0, NULL), STATUS_OK);
         for (int fit = IMAGE_LETTERBOX; fit <= IMAGE_STRETCH; fit++) {
-            struct image_preproc preproc = {.c = 3, .h = h, .w = w, .fit = fit, .decode = IMAGE_EXACT,
-                                            .mean = {.1f, .2f, .3f}, .std = {.5f, 1, 2}};
+            struct image_preproc preproc = {.c = 3,
+                                            .h = h,
+                                            .w = w,
+                                            .fit = fit,
+                                            .decode = IMAGE_EXACT,
+                                            .mean = {.1f, .2f, .3f},
+                                            .std = {.5f, 1, 2}};
             float *input = malloc(sizeof *input * 3 * (size_t)h * (size_t)w);
             assert_non_null(input);
             assert_int_equal(image_preprocess(&preproc, "x", png.bytes, png.length, input, NULL), STATUS_OK);
@@ -330,8 +369,14 @@ static void test_last_row(void **state) {
 }
 
 static void test_preproc_text(void **state) {
-    struct image_preproc in = {.c = 3, .h = 48, .w = 64, .fit = IMAGE_CROP, .decode = IMAGE_FAST,
-                               .mean = {.4914f, 1 / 3.0f, 0}, .std = {.2023f, 1, 1e-3f}}, out = {0};
+    struct image_preproc in = {.c = 3,
+                               .h = 48,
+                               .w = 64,
+                               .fit = IMAGE_CROP,
+                               .decode = IMAGE_FAST,
+                               .mean = {.4914f, 1 / 3.0f, 0},
+                               .std = {.2023f, 1, 1e-3f}},
+                         out = {0};
     char *text = image_preproc_json(&in);
     assert_string_equal(text, "{\"channels\":3,\"height\":48,\"width\":64,\"fit\":\"crop\",\"decode\":\"fast\","
                               "\"mean\":[0.4914,0.33333334,0],\"std\":[0.2023,1,0.001]}");
@@ -339,7 +384,10 @@ static void test_preproc_text(void **state) {
     assert_memory_equal(&in, &out, sizeof in);
     free(text);
     static const char *const bad[] = {
-        "", "[]", "nonsense", "{\"channels\":2}",
+        "",
+        "[]",
+        "nonsense",
+        "{\"channels\":2}",
         "{\"channels\":1,\"height\":0,\"width\":4,\"fit\":\"crop\",\"decode\":\"fast\",\"mean\":[0],\"std\":[1]}",
         "{\"channels\":1,\"height\":1e9,\"width\":4,\"fit\":\"crop\",\"decode\":\"fast\",\"mean\":[0],\"std\":[1]}",
         "{\"channels\":1,\"height\":4,\"width\":4,\"fit\":\"cut\",\"decode\":\"fast\",\"mean\":[0],\"std\":[1]}",
@@ -358,11 +406,11 @@ static void test_preproc_text(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_formats_agree), cmocka_unit_test(test_reduced_decoding),
-        cmocka_unit_test(test_encoding),
-        cmocka_unit_test(test_orientation),   cmocka_unit_test(test_exif_bounds),
-        cmocka_unit_test(test_bad_files),     cmocka_unit_test(test_flipped_bits),
-        cmocka_unit_test(test_load),          cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_last_row),      cmocka_unit_test(test_preproc_text),
+        cmocka_unit_test(test_encoding),      cmocka_unit_test(test_orientation),
+        cmocka_unit_test(test_exif_bounds),   cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_flipped_bits),  cmocka_unit_test(test_load),
+        cmocka_unit_test(test_fit),           cmocka_unit_test(test_last_row),
+        cmocka_unit_test(test_preproc_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,8 +16,8 @@ enum { IMAGES = 43, SIDE = 8, VALUES = 3 * SIDE * SIDE };
 
 static char root[64];
 static struct dataset *dataset;
-static const struct image_preproc preproc = {.c = 3, .h = SIDE, .w = SIDE, .fit = IMAGE_STRETCH, .decode = IMAGE_FAST,
-                                             .std = {1, 1, 1}};
+static const struct image_preproc preproc = {
+    .c = 3, .h = SIDE, .w = SIDE, .fit = IMAGE_STRETCH, .decode = IMAGE_FAST, .std = {1, 1, 1}};
 static const struct augment training = {.flip = true, .pad = 2, .aspect = 1, .saturation = 1, .exposure = 1};
 
 static void write_image(const char *path, int number) {
@@ -51,8 +51,13 @@ static int remove_images(void **state) {
 static struct loader *create(bool train, int batch, int threads, size_t cache_bytes) {
     struct loader *loader;
     struct err err = {0};
-    struct loader_config config = {.dataset = dataset, .preproc = preproc, .augment = train ? &training : NULL,
-                                   .batch = batch, .threads = threads, .seed = 5, .cache_bytes = cache_bytes};
+    struct loader_config config = {.dataset = dataset,
+                                   .preproc = preproc,
+                                   .augment = train ? &training : NULL,
+                                   .batch = batch,
+                                   .threads = threads,
+                                   .seed = 5,
+                                   .cache_bytes = cache_bytes};
     if (loader_create(&loader, &config, &err) != STATUS_OK) fail_msg("%s", err.text);
     return loader;
 }
@@ -72,7 +77,10 @@ static void assert_same(struct loader_batch a, struct loader_batch b) {
 }
 
 static void test_threads_and_cache_change_nothing(void **state) {
-    static const struct { int threads; size_t cache; } others[] = {{1, 0}, {3, 1 << 20}, {7, 3000}, {0, 1 << 20}};
+    static const struct {
+        int threads;
+        size_t cache;
+    } others[] = {{1, 0}, {3, 1 << 20}, {7, 3000}, {0, 1 << 20}};
     for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
         struct loader *a = create(true, 10, 0, 0), *b = create(true, 10, others[k].threads, others[k].cache);
         assert_int_equal(loader_batches(a), 4);
@@ -198,9 +206,10 @@ static void test_raw(void **state) {
     uint8_t grey[4] = {0, 51, 102, 255}, colours[12] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255};
     char *labels[] = {"only"};
     struct dataset_sample sample = {.bytes = grey};
-    struct dataset raw = {.name = "raw", .nclasses = 1, .labels = labels, .n = 1, .samples = &sample, .c = 1, .h = 2, .w = 2};
-    struct loader_config config = {.dataset = &raw, .batch = 1,
-                                   .preproc = {.c = 3, .h = 2, .w = 2, .fit = IMAGE_STRETCH, .std = {1, 1, 1}}};
+    struct dataset raw = {
+        .name = "raw", .nclasses = 1, .labels = labels, .n = 1, .samples = &sample, .c = 1, .h = 2, .w = 2};
+    struct loader_config config = {
+        .dataset = &raw, .batch = 1, .preproc = {.c = 3, .h = 2, .w = 2, .fit = IMAGE_STRETCH, .std = {1, 1, 1}}};
     struct loader *loader;
     assert_int_equal(loader_create(&loader, &config, NULL), STATUS_OK);
     struct loader_batch batch = next(loader);

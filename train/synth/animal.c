@@ -37,8 +37,8 @@ struct build {
 static void limb(struct build *b, struct point p, float rp, struct point q, float rq, struct colour top,
                  struct colour under) {
     if (b->animal->nparts == ANIMAL_MAX_PARTS) return;
-    b->animal->parts[b->animal->nparts++] =
-        (struct solid){.a = p, .b = q, .ra = rp, .rb = rq, .top = top, .under = under, .texture = b->species->grain};
+    b->animal->parts[b->animal->nparts++] = (struct solid){
+        .a = p, .b = q, .ra = rp, .rb = rq, .top = top, .under = under, .texture = b->species->grain};
 }
 
 static void coat(struct build *b) {
@@ -71,7 +71,8 @@ static void antlers(struct build *b, struct point crown, float size) {
         limb(b, crown, .028f, mid, .026f, bone, bone);
         limb(b, mid, .026f, tip, .012f, bone, bone);
         limb(b, mid, .022f, add(mid, .28f * size, .22f * size, 0), .01f, bone, bone);
-        limb(b, part_way(mid, tip, .5f), .02f, add(part_way(mid, tip, .5f), .22f * size, .25f * size, 0), .01f, bone, bone);
+        limb(b, part_way(mid, tip, .5f), .02f, add(part_way(mid, tip, .5f), .22f * size, .25f * size, 0), .01f, bone,
+             bone);
     }
 }
 
@@ -81,8 +82,8 @@ static void head(struct build *b, struct point neck_end, float pitch, float turn
     float cp = cosf(radians(pitch)), sp = sinf(radians(pitch)), ct = cosf(radians(turn)), st = sinf(radians(turn));
     bool striped = s->traits & SPECIES_MARKS_STRIPED_HEAD;
     struct colour top = striped ? b->light : b->back, under = s->under > 1 ? b->light : b->under;
-    struct point nose = add(neck_end, (s->head * .6f + s->muzzle_length) * cp * ct, (s->head * .6f + s->muzzle_length) * sp,
-                            (s->head * .6f + s->muzzle_length) * cp * st);
+    struct point nose = add(neck_end, (s->head * .6f + s->muzzle_length) * cp * ct,
+                            (s->head * .6f + s->muzzle_length) * sp, (s->head * .6f + s->muzzle_length) * cp * st);
     struct point brow = part_way(neck_end, nose, .25f);
     limb(b, neck_end, s->head, brow, s->head * .88f, top, under);
     limb(b, brow, s->muzzle_base, nose, s->muzzle_tip, top, under);
@@ -92,17 +93,20 @@ static void head(struct build *b, struct point neck_end, float pitch, float turn
         float f = (float)side, ex = s->head * .45f, out = s->head * .8f;
         /* across the head: the direction of z turned with it */
         struct point across = {-st * f, 0, ct * f};
-        struct point at = add(neck_end, ex * cp * ct + across.x * out, ex * sp + s->head * .32f, ex * cp * st + across.z * out);
+        struct point at = add(neck_end, ex * cp * ct + across.x * out, ex * sp + s->head * .32f,
+                              ex * cp * st + across.z * out);
         eye(b, at, s->head * (b->night ? .2f : .17f));
         if (striped) {
             struct point from = add(neck_end, across.x * s->head * .62f, s->head * .5f, across.z * s->head * .62f);
-            struct point to = add(nose, across.x * s->muzzle_tip * .6f, s->muzzle_tip * .4f, across.z * s->muzzle_tip * .6f);
+            struct point to = add(nose, across.x * s->muzzle_tip * .6f, s->muzzle_tip * .4f,
+                                  across.z * s->muzzle_tip * .6f);
             struct colour black = {.09f, .08f, .08f};
             limb(b, from, s->head * .45f, to, s->muzzle_tip * .5f, black, black);
         }
         if (s->ear_length <= 0) continue;
         float spread = radians(s->ear_spread + between(b->random, -8, 8)), back = radians(between(b->random, 5, 45));
-        struct point root = add(neck_end, -.15f * s->head * ct + across.x * s->head * .62f, s->head * .7f, across.z * s->head * .62f);
+        struct point root = add(neck_end, -.15f * s->head * ct + across.x * s->head * .62f, s->head * .7f,
+                                across.z * s->head * .62f);
         struct point end = add(root, s->ear_length * (-sinf(back) * cosf(spread) * ct + sinf(spread) * across.x),
                                s->ear_length * cosf(back) * cosf(spread), s->ear_length * sinf(spread) * across.z);
         limb(b, root, s->ear_radius, end, s->ear_tip, colour_mix(b->back, b->dark, .35f), b->under);
@@ -115,7 +119,8 @@ static void head(struct build *b, struct point neck_end, float pitch, float turn
 static void neck_and_head(struct build *b, struct point shoulder, float back_slope) {
     const struct species *s = b->species;
     bool grazes = (s->traits & SPECIES_GRAZES) && happens(b->random, .3);
-    float angle = grazes ? between(b->random, -60, -38) : between(b->random, s->neck_low, s->neck_high) + back_slope * .3f;
+    float angle = grazes ? between(b->random, -60, -38)
+                         : between(b->random, s->neck_low, s->neck_high) + back_slope * .3f;
     float pitch = grazes ? between(b->random, -60, -35) : between(b->random, -32, 8);
     float turn = happens(b->random, .4) ? between(b->random, -65, 65) : between(b->random, -15, 15);
     struct point from = add(shoulder, .10f, s->chest * .25f, 0), end;
@@ -124,7 +129,8 @@ static void neck_and_head(struct build *b, struct point shoulder, float back_slo
         float nose = end.y + (s->head * .6f + s->muzzle_length) * sinf(radians(pitch)) - s->muzzle_tip;
         if ((nose > .01f && end.y > s->head) || angle > 60) break;
     }
-    limb(b, add(shoulder, 0, s->chest * .1f, 0), fmaxf(s->neck_radius * 1.25f, s->chest * .6f), end, s->neck_radius, b->back, b->under);
+    limb(b, add(shoulder, 0, s->chest * .1f, 0), fmaxf(s->neck_radius * 1.25f, s->chest * .6f), end, s->neck_radius,
+         b->back, b->under);
     head(b, end, pitch, turn);
 }
 
@@ -140,7 +146,8 @@ static void tail(struct build *b, struct point root) {
         struct point next = add(at, step * cosf(a), step * sinf(a), sway / 3);
         if (next.y < s->tail_radius) next.y = s->tail_radius;
         struct colour top = tipped && i == 2 ? b->light : b->back;
-        limb(b, at, s->tail_radius * thickness[i], next, s->tail_radius * thickness[i + 1], top, tipped && i == 2 ? b->light : b->under);
+        limb(b, at, s->tail_radius * thickness[i], next, s->tail_radius * thickness[i + 1], top,
+             tipped && i == 2 ? b->light : b->under);
         at = next;
     }
 }
@@ -194,9 +201,11 @@ static void torso(struct build *b, struct point shoulder, struct point hip) {
     limb(b, hip, s->rump, waist, s->waist, b->back, b->under);
     limb(b, waist, s->waist, shoulder, s->chest, b->back, b->under);
     if (s->traits & SPECIES_MARKS_MANE)
-        limb(b, add(waist, 0, s->waist * .75f, 0), .07f, add(shoulder, .12f, s->chest * .80f, 0), .14f, b->dark, b->dark);
+        limb(b, add(waist, 0, s->waist * .75f, 0), .07f, add(shoulder, .12f, s->chest * .80f, 0), .14f, b->dark,
+             b->dark);
     if (s->traits & SPECIES_MARKS_RUMP)
-        limb(b, add(hip, -s->rump * .55f, s->rump * .2f, 0), s->rump * .55f, add(hip, -s->rump * .6f, -s->rump * .2f, 0), s->rump * .5f, b->light, b->light);
+        limb(b, add(hip, -s->rump * .55f, s->rump * .2f, 0), s->rump * .55f,
+             add(hip, -s->rump * .6f, -s->rump * .2f, 0), s->rump * .5f, b->light, b->light);
 }
 
 static void quadruped(struct build *b) {
@@ -219,37 +228,44 @@ static void quadruped(struct build *b) {
 /* Crouched, upright or in a leap. */
 static void hare(struct build *b) {
     const struct species *s = b->species;
-    float leap = happens(b->random, .3) ? between(b->random, .1f, .3f) : 0, upright = leap == 0 ? between(b->random, -.05f, .3f) : 0;
+    float leap = happens(b->random, .3) ? between(b->random, .1f, .3f) : 0,
+          upright = leap == 0 ? between(b->random, -.05f, .3f) : 0;
     float half = leap > 0 ? .5f : .36f;
-    struct point hip = {-half, s->rump * .95f + leap, 0}, shoulder = {half - upright * .6f, s->shoulder_height + upright + leap * .8f, 0};
+    struct point hip = {-half, s->rump * .95f + leap, 0},
+                 shoulder = {half - upright * .6f, s->shoulder_height + upright + leap * .8f, 0};
     torso(b, shoulder, hip);
     for (int side = -1; side <= 1; side += 2) {
         float z = (float)side * s->chest * .55f, reach = between(b->random, -.05f, .1f) + leap;
         struct point paw = {shoulder.x + .1f + reach, s->leg_foot + (leap > 0 ? leap * .5f : 0), z};
         limb(b, add(shoulder, 0, -.1f, z), s->leg_top, paw, s->leg_foot, b->back, b->under);
-        struct point knee = add(hip, .24f - leap, -.06f, z * 1.25f), heel = {hip.x - .10f - leap * 2, s->leg_foot + leap * .8f, z * 1.25f};
+        struct point knee = add(hip, .24f - leap, -.06f, z * 1.25f),
+                     heel = {hip.x - .10f - leap * 2, s->leg_foot + leap * .8f, z * 1.25f};
         struct point toe = leap > 0 ? add(heel, -.28f, -.1f, 0) : add(heel, .42f, 0, 0);
         limb(b, add(hip, 0, 0, z), s->rump * .75f, knee, s->leg_top * 1.5f, b->back, b->under);
         limb(b, knee, s->leg_top * 1.2f, heel, s->leg_foot, b->back, b->under);
         limb(b, heel, s->leg_foot * 1.1f, toe, s->leg_foot, b->back, b->under);
     }
     struct point root = add(hip, -s->rump * .85f, s->rump * .25f, 0);
-    limb(b, root, s->tail_radius, add(root, -s->tail_length * .5f, s->tail_length * .4f, 0), s->tail_radius * .8f, b->dark, b->light);
+    limb(b, root, s->tail_radius, add(root, -s->tail_length * .5f, s->tail_length * .4f, 0), s->tail_radius * .8f,
+         b->dark, b->light);
     neck_and_head(b, shoulder, 0);
 }
 
 static void wing(struct build *b, struct point shoulder, float side, float raised) {
-    struct point elbow = add(shoulder, -.12f, .55f * raised, side * .35f), tip = add(elbow, -.45f, .75f * raised, side * .35f);
+    struct point elbow = add(shoulder, -.12f, .55f * raised, side * .35f),
+                 tip = add(elbow, -.45f, .75f * raised, side * .35f);
     limb(b, shoulder, .14f, elbow, .17f, b->back, b->under);
     limb(b, elbow, .17f, tip, .05f, b->dark, b->under);
-    limb(b, part_way(shoulder, elbow, .6f), .15f, add(elbow, -.45f, .3f * raised, side * .15f), .06f, b->back, b->under);
+    limb(b, part_way(shoulder, elbow, .6f), .15f, add(elbow, -.45f, .3f * raised, side * .15f), .06f, b->back,
+         b->under);
 }
 
 static void bird(struct build *b) {
     const struct species *s = b->species;
     bool flaps = happens(b->random, .15);
     float rise = flaps ? between(b->random, .1f, .5f) : 0;
-    struct point hip = {-.38f, s->hip_height + rise, 0}, shoulder = {.18f, s->shoulder_height * between(b->random, .88f, 1.02f) + rise, 0};
+    struct point hip = {-.38f, s->hip_height + rise, 0},
+                 shoulder = {.18f, s->shoulder_height * between(b->random, .88f, 1.02f) + rise, 0};
     torso(b, shoulder, hip);
     if (flaps) {
         float raised = between(b->random, .5f, 1.1f);
@@ -259,7 +275,8 @@ static void bird(struct build *b) {
     float swing = between(b->random, -.22f, .22f);
     for (int side = -1; side <= 1; side += 2) {
         float z = (float)side * .12f;
-        struct point root = {-.08f, hip.y - s->waist * .7f, z}, foot = {root.x + (float)side * swing, s->leg_foot + rise * .5f, z};
+        struct point root = {-.08f, hip.y - s->waist * .7f, z},
+                     foot = {root.x + (float)side * swing, s->leg_foot + rise * .5f, z};
         struct point joint = part_way(root, foot, .5f);
         joint.x -= .06f;
         struct colour scales = {.40f, .36f, .30f};
@@ -267,7 +284,8 @@ static void bird(struct build *b) {
         limb(b, joint, s->leg_foot, foot, s->leg_foot * .8f, scales, scales);
         limb(b, foot, s->leg_foot * .8f, add(foot, .13f, 0, .04f * (float)side), s->leg_foot * .6f, scales, scales);
     }
-    float angle = radians(180 - between(b->random, s->tail_low, s->tail_high)), length = s->tail_length * between(b->random, .45f, 1);
+    float angle = radians(180 - between(b->random, s->tail_low, s->tail_high)),
+          length = s->tail_length * between(b->random, .45f, 1);
     struct point root = add(hip, -s->rump * .5f, 0, 0);
     struct point end = add(root, length * cosf(angle), fmaxf(length * sinf(angle), .03f - root.y), 0);
     limb(b, root, s->rump * .7f, part_way(root, end, .35f), s->tail_radius, b->back, b->under);

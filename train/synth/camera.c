@@ -35,7 +35,8 @@ static void print_glyph(struct canvas *picture, char character, int x, int y, in
         if (glyphs[g].character != character) continue;
         for (int j = 0; j < GLYPH_H * scale; j++)
             for (int i = 0; i < GLYPH_W * scale; i++)
-                if (glyphs[g].rows[j / scale] >> (GLYPH_W - 1 - i / scale) & 1) canvas_blend(picture, x + i, y + j, ink, 1);
+                if (glyphs[g].rows[j / scale] >> (GLYPH_W - 1 - i / scale) & 1)
+                    canvas_blend(picture, x + i, y + j, ink, 1);
     }
 }
 
@@ -64,7 +65,8 @@ static float exposure(const struct canvas *picture, struct random *random, bool 
         struct colour c = picture->pixels[i];
         sum += .3f * c.r + .6f * c.g + .1f * c.b;
     }
-    float wanted = (float)random_between(random, night ? .16 : .34, night ? .36 : .55), gain = wanted / ((float)(sum / (double)n) + .01f);
+    float wanted = (float)random_between(random, night ? .16 : .34, night ? .36 : .55),
+          gain = wanted / ((float)(sum / (double)n) + .01f);
     return gain < .6f ? .6f : gain > 2.2f ? 2.2f : gain;
 }
 
@@ -78,7 +80,8 @@ static float grain(struct random *random) {
 void camera_expose(struct canvas *picture, struct canvas *scratch, const struct scene *scene, struct random *random) {
     bool night = scene->night;
     if (random_uniform(random) < .12) { /* a shaken camera */
-        float by = (float)random_between(random, .006, .018) * scene->w, angle = (float)random_between(random, 0, 3.14159);
+        float by = (float)random_between(random, .006, .018) * scene->w,
+              angle = (float)random_between(random, 0, 3.14159);
         canvas_smear(picture, scratch, by * cosf(angle), by * sinf(angle));
     }
     canvas_soften(picture, scratch, (float)random_between(random, .15, night ? .75 : .6));

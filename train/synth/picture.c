@@ -70,7 +70,8 @@ static void draw_animal(struct painter *painter, const struct scene *scene, cons
     for (size_t i = 0; i < n; i++) painter->depth[i] = -1e9f;
     uint32_t grain = (uint32_t)random_next(random);
     float shadow = scene->night ? .3f : .25f + .4f * scene->light.direct;
-    canvas_ellipse(&painter->picture, p->x, p->y, width * .5f, fmaxf(1, width * .09f), 0, (struct colour){0, 0, 0}, shadow);
+    canvas_ellipse(&painter->picture, p->x, p->y, width * .5f, fmaxf(1, width * .09f), 0, (struct colour){0, 0, 0},
+                   shadow);
     for (int i = 0; i < animal.nparts; i++) {
         struct solid s = animal.parts[i];
         s.a.x += p->x;

@@ -17,7 +17,8 @@ static bool happens(struct random *random, double probability) {
 
 static struct colour shade(struct random *random, float r, float g, float b) {
     float factor = between(random, .75f, 1.25f);
-    return (struct colour){r * factor * between(random, .9f, 1.1f), g * factor, b * factor * between(random, .9f, 1.1f)};
+    return (struct colour){r * factor * between(random, .9f, 1.1f), g * factor,
+                           b * factor * between(random, .9f, 1.1f)};
 }
 
 static void choose_colours(struct scene *s, struct random *random) {
@@ -128,7 +129,8 @@ void scene_draw_backdrop(const struct scene *s, struct canvas *canvas) {
             } else {
                 float n = scene_nearness(s, fy), far = 1 / (.12f + n);
                 float gx = (fx - s->w / 2) * unit * far * .22f, gy = far * 5;
-                float patch = noise_sum(t + 5, gx * .35f, gy * .35f, 2), grain = noise_sum(t + 6, gx * 2.2f, gy * 2.2f, 3);
+                float patch = noise_sum(t + 5, gx * .35f, gy * .35f, 2),
+                      grain = noise_sum(t + 6, gx * 2.2f, gy * 2.2f, 3);
                 c = colour_mix(s->soil, s->grass, patch < .35f ? 0 : patch > .6f ? 1 : (patch - .35f) / .25f);
                 float brightness = .55f + .8f * grain;
                 if (!s->night && s->wood) brightness *= .8f + .4f * noise_at(t + 7, gx * .6f, gy * .6f); /* dapples */
@@ -154,24 +156,41 @@ static void draw_shadow(const struct scene *s, struct canvas *canvas, float x, f
     canvas_ellipse(canvas, x, y, rx * .7f, ry * .7f, 0, (struct colour){0, 0, 0}, share * .6f);
 }
 
-static void draw_trunk(const struct scene *s, struct canvas *canvas, struct random *random, float x, float y, float r) {
+static void draw_trunk(const struct scene *s, struct canvas *canvas, struct random *random, float x, float y,
+                       float r) {
     enum { PIECES = 4 };
     float n = scene_nearness(s, y), lean = between(random, -.12f, .12f), top = -s->h * .1f;
     struct colour bark = colour_scale(s->bark, between(random, .7f, 1.2f));
-    struct solid root = {.a = {x, y - r * 1.2f, 0}, .b = {x, y, 0}, .ra = r, .rb = r * 1.35f, .top = bark, .under = bark, .texture = .5f};
+    struct solid root = {.a = {x, y - r * 1.2f, 0},
+                         .b = {x, y, 0},
+                         .ra = r,
+                         .rb = r * 1.35f,
+                         .top = bark,
+                         .under = bark,
+                         .texture = .5f};
     draw_shadow(s, canvas, x, y, r * 2.2f, r * .7f);
     draw_solid(s, canvas, n, root);
     float px = x, py = y;
     for (int i = 1; i <= PIECES; i++) {
         float qx = x + lean * (y - top) * (float)i / PIECES + between(random, -.3f, .3f) * r;
         float qy = y + (top - y) * (float)i / PIECES;
-        struct solid piece = {.a = {px, py, 0}, .b = {qx, qy, 0}, .ra = r * (1 - .08f * (float)(i - 1)), .rb = r * (1 - .08f * (float)i),
-                              .top = bark, .under = bark, .texture = .5f};
+        struct solid piece = {.a = {px, py, 0},
+                              .b = {qx, qy, 0},
+                              .ra = r * (1 - .08f * (float)(i - 1)),
+                              .rb = r * (1 - .08f * (float)i),
+                              .top = bark,
+                              .under = bark,
+                              .texture = .5f};
         draw_solid(s, canvas, n, piece);
         if (i < PIECES && happens(random, .5)) { /* a branch */
             float side = happens(random, .5) ? 1.f : -1.f, length = r * between(random, 2, 7);
-            struct solid branch = {.a = {qx, qy, 0}, .b = {qx + side * length, qy - length * between(random, .1f, .8f), 0},
-                                   .ra = r * .3f, .rb = r * .1f, .top = bark, .under = bark, .texture = .3f};
+            struct solid branch = {.a = {qx, qy, 0},
+                                   .b = {qx + side * length, qy - length * between(random, .1f, .8f), 0},
+                                   .ra = r * .3f,
+                                   .rb = r * .1f,
+                                   .top = bark,
+                                   .under = bark,
+                                   .texture = .3f};
             draw_solid(s, canvas, n, branch);
         }
         px = qx;
@@ -216,9 +235,13 @@ static void draw_rock(const struct scene *s, struct canvas *canvas, struct rando
     draw_shadow(s, canvas, x, y, r * 1.5f, r * .35f);
     for (int i = 0; i < 3; i++) {
         float ax = x + between(random, -.7f, .3f) * r, bx = ax + between(random, .2f, .9f) * r;
-        struct solid lump = {.a = {ax, y - r * between(random, .2f, .6f), 0}, .b = {bx, y - r * between(random, .1f, .5f), 0},
-                             .ra = r * between(random, .35f, .65f), .rb = r * between(random, .3f, .6f), .top = tone,
-                             .under = colour_scale(tone, .5f), .texture = .45f};
+        struct solid lump = {.a = {ax, y - r * between(random, .2f, .6f), 0},
+                             .b = {bx, y - r * between(random, .1f, .5f), 0},
+                             .ra = r * between(random, .35f, .65f),
+                             .rb = r * between(random, .3f, .6f),
+                             .top = tone,
+                             .under = colour_scale(tone, .5f),
+                             .texture = .45f};
         draw_solid(s, canvas, n, lump);
     }
 }
@@ -226,26 +249,40 @@ static void draw_rock(const struct scene *s, struct canvas *canvas, struct rando
 static void draw_log(const struct scene *s, struct canvas *canvas, struct random *random, float x, float y, float r) {
     float n = scene_nearness(s, y), length = r * between(random, 2, 7), tilt = between(random, -.25f, .25f);
     struct colour bark = colour_scale(s->bark, between(random, .8f, 1.5f));
-    struct solid log = {.a = {x - length, y - r + tilt * length, 0}, .b = {x + length, y - r - tilt * length, 0}, .ra = r,
-                        .rb = r * between(random, .5f, 1), .top = bark, .under = colour_scale(bark, .5f), .texture = .5f};
+    struct solid log = {.a = {x - length, y - r + tilt * length, 0},
+                        .b = {x + length, y - r - tilt * length, 0},
+                        .ra = r,
+                        .rb = r * between(random, .5f, 1),
+                        .top = bark,
+                        .under = colour_scale(bark, .5f),
+                        .texture = .5f};
     draw_shadow(s, canvas, x, y, length * 1.1f, r * .5f);
     draw_solid(s, canvas, n, log);
     if (happens(random, .5)) {
-        struct solid stub = {.a = {x, y - r, 0}, .b = {x + between(random, -2, 2) * r, y - r * between(random, 2, 4), 0}, .ra = r * .35f,
-                             .rb = r * .12f, .top = bark, .under = bark, .texture = .4f};
+        struct solid stub = {.a = {x, y - r, 0},
+                             .b = {x + between(random, -2, 2) * r, y - r * between(random, 2, 4), 0},
+                             .ra = r * .35f,
+                             .rb = r * .12f,
+                             .top = bark,
+                             .under = bark,
+                             .texture = .4f};
         draw_solid(s, canvas, n, stub);
     }
 }
 
 static void draw_thing(const struct scene *s, struct canvas *canvas, struct random *random, float nearness) {
     float y = s->horizon + nearness * (s->h - s->horizon), x = between(random, -.05f, 1.05f) * s->w;
-    float scale = s->h * (.08f + .92f * nearness); /* how large a thing of the picture's height at the bottom appears */
+    float scale = s->h *
+                  (.08f + .92f * nearness); /* how large a thing of the picture's height at the bottom appears */
     double kind = random_uniform(random);
-    if (kind < (s->wood ? .24 : .05)) draw_trunk(s, canvas, random, x, y, fmaxf(.8f, scale * between(random, .02f, .075f)));
+    if (kind < (s->wood ? .24 : .05))
+        draw_trunk(s, canvas, random, x, y, fmaxf(.8f, scale * between(random, .02f, .075f)));
     else if (kind < .38) draw_bush(s, canvas, random, x, y, scale * between(random, .08f, .22f));
     else if (kind < .44) draw_rock(s, canvas, random, x, y, scale * between(random, .05f, .16f));
     else if (kind < .49) draw_log(s, canvas, random, x, y, scale * between(random, .02f, .07f));
-    else draw_grass(s, canvas, random, x, y, scale * between(random, .06f, .16f), scale * between(random, .1f, .3f), 18);
+    else
+        draw_grass(s, canvas, random, x, y, scale * between(random, .06f, .16f), scale * between(random, .1f, .3f),
+                   18);
 }
 
 void scene_draw_things(const struct scene *s, struct canvas *canvas, struct random *random, float from, float to,

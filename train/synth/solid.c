@@ -35,7 +35,8 @@ void solid_draw(struct canvas *canvas, float *depth, const struct solid *s, cons
             }
             struct colour colour = colour_mix(s->under, s->top, smooth_step(-.5f, .4f, -ny));
             if (!s->shines) {
-                float lit = light->direct * fmaxf(0, nx * light->towards.x + ny * light->towards.y + nz * light->towards.z);
+                float lit = light->direct *
+                            fmaxf(0, nx * light->towards.x + ny * light->towards.y + nz * light->towards.z);
                 float brightness = light->ambient * (.8f - .2f * ny) + lit;
                 if (s->texture > 0) {
                     /* Grain runs along the limb. */
