@@ -114,3 +114,10 @@ void log_progress_end(struct log_progress *p, const char *detail) {
     if (shown < LOG_INFO) return;
     draw(p, p->total, detail, true);
 }
+
+void log_progress_abandon(struct log_progress *p) {
+    pthread_mutex_lock(&lock);
+    if (p->terminal && p->drawn) fputc('\n', stderr);
+    bar_open = false;
+    pthread_mutex_unlock(&lock);
+}

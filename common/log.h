@@ -30,6 +30,8 @@ void log_progress_start(struct log_progress *p, const char *label, double total)
 void log_progress_update(struct log_progress *p, double done, const char *detail);
 /* Draws the final state and ends the line. */
 void log_progress_end(struct log_progress *p, const char *detail);
+/* Ends the line as it stands: the work was not done. */
+void log_progress_abandon(struct log_progress *p);
 
 /* Seconds on the monotonic clock. */
 double log_now_s(void);

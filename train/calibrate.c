@@ -210,7 +210,8 @@ enum status calibrate_run(struct network *network, struct model *model, struct l
             for (int row = 0; row < rows_of(model); row++) store_row(&c, &c.sums[i], row);
         *missed = count_missed(&c, 1);
     }
-    log_progress_end(&progress, NULL);
+    if (status) log_progress_abandon(&progress);
+    else log_progress_end(&progress, NULL);
     calibration_free(&c);
     return status;
 }

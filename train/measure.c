@@ -35,7 +35,8 @@ enum status measure_plans(struct network *network, const struct model *model, st
         }
         done += batch.n;
     }
-    if (label) log_progress_end(&progress, NULL);
+    if (label && status) log_progress_abandon(&progress);
+    else if (label) log_progress_end(&progress, NULL);
     if (!status && done == 0) status = err_set(err, STATUS_FORMAT, "no image to measure the accuracy on");
     if (!status) {
         for (int p = 0; p < nplans; p++) accuracy[p] = (double)correct[p] / done;

@@ -263,49 +263,73 @@ static enum status stopped(struct trainer *t, struct err *err) {
     return STATUS_CANCELLED;
 }
 
-static enum status run_steps(struct trainer *t, struct err *err) {
-    const struct trainer_config *config = t->config;
-    struct log_progress progress;
-    int first = t->done, lines = t->per_epoch / LINES_PER_EPOCH > 0 ? t->per_epoch / LINES_PER_EPOCH : 1;
-    int checkpoint_every = config->checkpoint_every > 0 ? config->checkpoint_every : t->per_epoch;
-    double loss = 0, accuracy = 0, weight = 0, line_began_s = log_now_s();
-    long line_images = 0;
-    char detail[120];
-    log_progress_start(&progress, "train", t->steps - first);
-    t->epoch_began_s = line_began_s;
-    while (t->done < t->steps) {
-        if (config->stop && *config->stop) return stopped(t, err);
-        struct step_result result;
-        float rate = schedule_rate(&t->setup->schedule, t->done + 1);
-        enum status status = step_run(t->step, t->images, t->done, rate, &result, err);
-        if (status) return status;
-        t->done++;
-        t->epoch_loss += result.loss;
-        t->epoch_steps++;
-        t->epoch_correct += result.correct;
-        t->epoch_images += result.images;
-        line_images += result.images;
-        weight = SMOOTHING * weight + 1 - SMOOTHING;
-        loss += (1 - SMOOTHING) * (result.loss - loss);
-        accuracy += (1 - SMOOTHING) * ((double)result.correct / result.images - accuracy);
+/* Running averages, as the progress bar and the log show them. */
+struct averages {
+    double loss, accuracy, weight, line_began_s;
+    long line_images;
+};
 
-        int epoch = (t->done - 1) / t->per_epoch + 1;
-        double speed = (double)line_images / (log_now_s() - line_began_s + 1e-9);
-        snprintf(detail, sizeof detail, "epoch=%d loss=%.3f acc=%.3f lr=%.3g img/s=%.0f", epoch, loss / weight,
-                 accuracy / weight, (double)rate, speed);
-        log_progress_update(&progress, t->done - first, detail);
-        if (t->done % lines == 0) {
-            report_step(&t->report, &(struct report_step){ t->done, epoch, loss / weight, accuracy / weight,
-                                                           (double)rate, speed });
-            line_images = 0;
-            line_began_s = log_now_s();
-        }
-        if (t->done % t->per_epoch == 0 && (status = end_epoch(t, err))) return status;
-        if ((t->done % checkpoint_every == 0 || t->done == t->steps) && (status = save_checkpoint(t, err)))
-            return status;
-    }
-    log_progress_end(&progress, t->steps > first ? detail : NULL);
+static void average(struct averages *a, const struct step_result *result) {
+    a->line_images += result->images;
+    a->weight = SMOOTHING * a->weight + 1 - SMOOTHING;
+    a->loss += (1 - SMOOTHING) * (result->loss - a->loss);
+    a->accuracy += (1 - SMOOTHING) * ((double)result->correct / result->images - a->accuracy);
+}
+
+/* Shows where the run stands; every `lines` steps in the log, too. */
+static void show(struct trainer *t, struct averages *a, struct log_progress *progress, int first, float rate) {
+    int lines = t->per_epoch / LINES_PER_EPOCH > 0 ? t->per_epoch / LINES_PER_EPOCH : 1;
+    struct report_step line = {
+        .step = t->done,
+        .epoch = (t->done - 1) / t->per_epoch + 1,
+        .loss = a->loss / a->weight,
+        .accuracy = a->accuracy / a->weight,
+        .rate = (double)rate,
+        .images_per_s = (double)a->line_images / (log_now_s() - a->line_began_s + 1e-9),
+    };
+    char detail[120];
+    snprintf(detail, sizeof detail, "epoch=%d loss=%.3f acc=%.3f lr=%.3g img/s=%.0f", line.epoch, line.loss,
+             line.accuracy, line.rate, line.images_per_s);
+    if (t->done == t->steps) log_progress_end(progress, detail);
+    else log_progress_update(progress, t->done - first, detail);
+    if (t->done % lines != 0) return;
+    report_step(&t->report, &line);
+    a->line_images = 0;
+    a->line_began_s = log_now_s();
+}
+
+static enum status one_step(struct trainer *t, float rate, struct averages *averages, struct err *err) {
+    struct step_result result;
+    enum status status = step_run(t->step, t->images, t->done, rate, &result, err);
+    if (status) return status;
+    t->done++;
+    t->epoch_loss += result.loss;
+    t->epoch_steps++;
+    t->epoch_correct += result.correct;
+    t->epoch_images += result.images;
+    average(averages, &result);
     return STATUS_OK;
+}
+
+static enum status run_steps(struct trainer *t, struct err *err) {
+    struct log_progress progress;
+    struct averages averages = { .line_began_s = log_now_s() };
+    int first = t->done, every = t->config->checkpoint_every > 0 ? t->config->checkpoint_every : t->per_epoch;
+    enum status status = STATUS_OK;
+    if (first == t->steps) return STATUS_OK;
+    log_progress_start(&progress, "train", t->steps - first);
+    t->epoch_began_s = averages.line_began_s;
+    while (!status && t->done < t->steps) {
+        float rate = schedule_rate(&t->setup->schedule, t->done + 1);
+        if (t->config->stop && *t->config->stop) status = stopped(t, err);
+        else status = one_step(t, rate, &averages, err);
+        if (status) break;
+        show(t, &averages, &progress, first, rate);
+        if (t->done % t->per_epoch == 0) status = end_epoch(t, err);
+        if (!status && (t->done % every == 0 || t->done == t->steps)) status = save_checkpoint(t, err);
+    }
+    if (status) log_progress_abandon(&progress);
+    return status;
 }
 
 /* ---- the end --------------------------------------------------------------- */
