@@ -2,8 +2,9 @@
  * input, re-estimated per (own level, incoming level) of its block.
  *
  * Statistics come from NETWORK_STATS passes over training images: every level
- * uniformly, then plans of several slices drawn so that each pair of each
- * block is met about equally often. A row's mean and mean square are averaged
+ * throughout, for the rows whose levels are the same, then plans of several
+ * slices, for the others, drawn so that each pair of each block is met about
+ * equally often. A row's mean and mean square are averaged
  * over its batches, per channel over those that computed it (cumulative, as
  * slimmable networks' calibration does it; Yu, Huang 2019), and the variance
  * taken from both, so that it holds between batches too.
@@ -21,8 +22,9 @@
 #include <stdint.h>
 
 struct calibrate_config {
-    int batches;  /* at most this many passes */
-    int coverage; /* passes that every pair of every block should get */
+    int uniform;  /* passes of every level throughout */
+    int coverage; /* passes that every pair of different levels of every block should get */
+    int batches;  /* but at most so many in all */
     uint64_t seed;
 };
 
