@@ -8,13 +8,14 @@
 #include <string.h>
 
 enum { REFUSALS = 5 }; /* failed handshakes in a row before it counts as refused */
-static const double HELLO_S = 0.3, SILENT_S = 3, ASSIGN_S = 1;
+static const double HELLO_S = 0.3, SILENT_S = 3, ASSIGN_S = 1, BARRED_S = 2;
 
 enum status peer_open(struct peer *p, const struct cluster_worker *worker, const char *key,
                       const struct cluster_worker *next, const char *next_key, struct transport *transport,
                       uint64_t run, uint64_t session, struct slices *slices, int stage, int window,
                       struct err *err) {
-    *p = (struct peer){ .worker = worker, .run = run, .session = session, .slices = slices };
+    *p = (struct peer){ .worker = worker, .transport = transport, .run = run, .session = session, .slices = slices };
+    snprintf(p->key, sizeof p->key, "%s", key);
     outlet_init(&p->outlet);
     struct wire_assign *a = &p->assign;
     a->stage = (uint16_t)stage;
@@ -73,6 +74,7 @@ static void watch(struct peer *p, double now_s) {
         if (event == CHANNEL_UP) {
             p->up = true;
             p->refusals = 0;
+            p->barred_s = 0;
             p->heard_s = now_s;
             p->assigned_s = -1e9;
             say_hello(p, now_s);
@@ -82,13 +84,28 @@ static void watch(struct peer *p, double now_s) {
             lose(p, "the link is down");
         } else {
             p->refusals++;
+            if (event == CHANNEL_BARRED) p->barred_s = now_s;
             snprintf(p->trouble, sizeof p->trouble, "%.399s", text);
         }
     }
 }
 
+/* ZeroMQ does not knock again where it was turned away; we do, for keys change. */
+static void knock_again(struct peer *p) {
+    struct channel *channel = NULL;
+    struct err err;
+    p->barred_s = 0;
+    if (channel_connect(&channel, p->transport, p->worker->address, p->key, &err)) {
+        log_warn("%s: %s", p->worker->name, err.text);
+        return;
+    }
+    channel_close(&p->channel);
+    p->channel = channel;
+}
+
 void peer_tick(struct peer *p, double now_s) {
     watch(p, now_s);
+    if (p->barred_s > 0 && now_s - p->barred_s > BARRED_S) knock_again(p);
     if (!p->up) return;
     if (now_s - p->hello_s >= HELLO_S) say_hello(p, now_s);
     if (p->ready && now_s - p->heard_s > SILENT_S) lose(p, "no answer");
@@ -196,6 +213,6 @@ void peer_measure(struct peer *p) {
 }
 
 bool peer_hopeless(const struct peer *p) {
-    if (!p->up) return p->refusals >= REFUSALS;
+    if (!p->up) return p->barred_s > 0 || p->refusals >= REFUSALS;
     return p->known && p->status.state == WIRE_REFUSED;
 }

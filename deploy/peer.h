@@ -17,6 +17,8 @@
 
 struct peer {
     const struct cluster_worker *worker;
+    struct transport *transport; /* borrowed */
+    char key[WIRE_HASH];         /* hex, or "" */
     struct channel *channel;
     uint64_t run, session;
     struct wire_assign assign;
@@ -27,7 +29,8 @@ struct peer {
     bool known; /* a STATUS of this session has come */
     struct wire_status status; /* the latest */
     double heard_s, hello_s, assigned_s;
-    int refusals;
+    int refusals;    /* failed handshakes in a row */
+    double barred_s; /* when the worker turned us away for good; 0: it has not */
     char trouble[WIRE_TEXT]; /* why it is not ready, or "" */
 
     /* Set when frames under way may have been lost; cleared by the runner. */

@@ -68,7 +68,8 @@ static enum status open_journal(struct runner *r, struct err *err) {
     if (status || !journal_resumed(r->journal)) return status;
     r->next_seq = journal_next_seq(r->journal);
     status = journal_each(r->journal, visit_accepted, r, err);
-    log_info("going on with the run in %s: %lld frames accepted, %lld without a result", r->config->results,
+    if (r->next_seq)
+        log_info("going on with the run in %s: %lld frames accepted, %lld without a result", r->config->results,
              (long long)r->next_seq, (long long)runner_owed(r));
     return status;
 }
@@ -143,6 +144,14 @@ static enum status not_ready(const struct peer *p, enum status status, struct er
     return status;
 }
 
+/* The one to blame: a stage that waits for the next one is not at fault. */
+static const struct peer *first_not_ready(const struct runner *r) {
+    const struct peer *found = NULL;
+    for (int i = 0; i < r->npeers; i++)
+        if (!r->peers[i].ready && (!found || (found->up && !r->peers[i].up))) found = &r->peers[i];
+    return found;
+}
+
 static enum status wait_ready(struct runner *r, struct err *err) {
     double end_s = log_now_s() + r->config->connect_timeout_s;
     while (!runner_ready(r)) {
@@ -152,8 +161,8 @@ static enum status wait_ready(struct runner *r, struct err *err) {
         if (status) return status;
         for (int i = 0; i < r->npeers; i++)
             if (peer_hopeless(&r->peers[i])) return not_ready(&r->peers[i], STATUS_IO, err);
-        for (int i = 0; i < r->npeers && log_now_s() > end_s; i++)
-            if (!r->peers[i].ready) return not_ready(&r->peers[i], STATUS_TIMEOUT, err);
+        const struct peer *late = log_now_s() > end_s ? first_not_ready(r) : NULL;
+        if (late) return not_ready(late, STATUS_TIMEOUT, err);
     }
     return STATUS_OK;
 }
@@ -214,8 +223,8 @@ static void show_progress(struct runner *r) {
 static enum status check_progress(const struct runner *r, struct err *err) {
     double limit = r->config->timeout_s;
     if (limit <= 0 || runner_owed(r) == 0 || log_now_s() - r->stored_s <= limit) return STATUS_OK;
-    for (int i = 0; i < r->npeers; i++)
-        if (!r->peers[i].ready) return not_ready(&r->peers[i], STATUS_TIMEOUT, err);
+    const struct peer *missing = first_not_ready(r);
+    if (missing) return not_ready(missing, STATUS_TIMEOUT, err);
     return err_set(err, STATUS_TIMEOUT, "no result for %.1f s", limit);
 }
 

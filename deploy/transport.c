@@ -219,7 +219,7 @@ enum channel_event channel_watch(struct channel *c, char text[WIRE_TEXT]) {
             event != ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
             continue;
         snprintf(text, WIRE_TEXT, "%s", refusal(event, value));
-        return CHANNEL_REFUSED;
+        return event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL ? CHANNEL_REFUSED : CHANNEL_BARRED;
     }
 }
 

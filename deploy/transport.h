@@ -40,9 +40,10 @@ void channel_close(struct channel **channel);
 void *channel_socket(const struct channel *channel);
 void *channel_monitor(const struct channel *channel);
 
-enum channel_event { CHANNEL_NOTHING, CHANNEL_UP, CHANNEL_DOWN, CHANNEL_REFUSED };
+enum channel_event { CHANNEL_NOTHING, CHANNEL_UP, CHANNEL_DOWN, CHANNEL_REFUSED, CHANNEL_BARRED };
 /* The next event of the monitor. CHANNEL_REFUSED: the handshake failed, `text`
- * says how. A listener has no UP and DOWN. */
+ * says how; ZeroMQ tries again. CHANNEL_BARRED: likewise, and it does not. A
+ * listener has no UP and DOWN. */
 enum channel_event channel_watch(struct channel *channel, char text[WIRE_TEXT]);
 
 /* Who a message came from; where an answer goes. */

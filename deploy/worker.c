@@ -250,12 +250,15 @@ static void on_assign(struct worker *w, const struct wire_message *m) {
     bool same = w->assigned && a->stage == w->assign.stage && a->nstages == w->assign.nstages &&
                 a->window == w->assign.window && a->size == w->assign.size && strcmp(a->hash, w->assign.hash) == 0 &&
                 strcmp(a->next_address, w->assign.next_address) == 0 && strcmp(a->next_key, w->assign.next_key) == 0;
-    if (same && w->slice != SLICE_FAILED) return; /* said twice */
+    struct err err;
+    if (same && w->slice != SLICE_FAILED) { /* said twice, or to try the link again */
+        if (w->refusals >= REFUSALS && connect_next(w, &err)) fail_slice(w, err.text);
+        return;
+    }
     if (w->slice == SLICE_FETCHING) store_abort(w->store);
     forget_frames(w);
     w->assign = *a;
     w->assigned = true;
-    struct err err;
     if (connect_next(w, &err)) fail_slice(w, err.text);
     else if (is_loaded(w)) w->slice = SLICE_LOADED;
     else load_slice(w);
@@ -391,7 +394,10 @@ static void watch_next(struct worker *w) {
             w->next_up = false;
             w->breaks++;
             w->outlet.nsent = 0; /* whatever was on it is lost */
-        } else if (++w->refusals == REFUSALS) {
+        } else {
+            bool told = w->refusals >= REFUSALS;
+            w->refusals = event == CHANNEL_BARRED ? REFUSALS : w->refusals + 1;
+            if (told || w->refusals < REFUSALS) continue;
             snprintf(w->text, sizeof w->text, "no link to the next stage, %.200s: %.150s", w->assign.next_address, text);
             log_warn("%s", w->text);
         }
@@ -400,7 +406,7 @@ static void watch_next(struct worker *w) {
 
 static void watch_listener(struct worker *w) {
     char text[WIRE_TEXT];
-    while (channel_watch(w->listener, text) == CHANNEL_REFUSED) w->dropped++; /* the gate names strangers */
+    while (channel_watch(w->listener, text) != CHANNEL_NOTHING) w->dropped++; /* the gate names strangers */
 }
 
 static void serve_thread(struct worker *w) {
