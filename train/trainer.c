@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LINES_PER_EPOCH = 20 };
@@ -178,9 +179,24 @@ static enum status apply_order(struct trainer *t, struct err *err) {
     return status;
 }
 
+/* A run of hours must not fail at its end for want of a folder. */
+static enum status check_output(const struct trainer *t, struct err *err) {
+    const char *output = t->config->output, *slash = strrchr(output, '/');
+    struct stat st;
+    char *folder = slash ? strndup(output, (size_t)(slash - output) + 1) : strdup(".");
+    if (!folder) return err_memory(err, "output");
+    enum status status = STATUS_OK;
+    if (access(folder, W_OK | X_OK) != 0) status = err_errno(err, "cannot write to the folder %s", folder);
+    else if (stat(output, &st) == 0 && S_ISDIR(st.st_mode))
+        status = err_set(err, STATUS_USAGE, "%s is a folder; -o names a file", output);
+    free(folder);
+    return status;
+}
+
 static enum status open_run(struct trainer *t, struct err *err) {
     const struct trainer_config *config = t->config;
-    enum status status = setup_create(&t->setup, &config->setup, err);
+    enum status status = check_output(t, err);
+    if (!status) status = setup_create(&t->setup, &config->setup, err);
     if (status) return status;
     t->model = t->setup->model;
     if ((status = open_loaders(t, err)) || (status = count_steps(t, err)) || (status = open_network(t, err)))
@@ -190,6 +206,8 @@ static enum status open_run(struct trainer *t, struct err *err) {
         t->checkpoint_path = NULL;
         return err_memory(err, "settings");
     }
+    if (!config->resume && access(t->checkpoint_path, F_OK) == 0)
+        log_warn("%s, of an unfinished run, will be replaced; --resume would go on with it", t->checkpoint_path);
     if (config->resume) status = resume(t, err);
     else if (config->setup.from && config->robust.mode != ROBUST_NONE) status = apply_order(t, err);
     return status ? status : report_open(&t->report, config->log, config->resume, err);

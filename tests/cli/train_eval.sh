@@ -107,6 +107,8 @@ refuses 2 'none, drop or sandwich' train data net.cfg -o new.st --robust dropp
 refuses 2 '--distill' train data net.cfg -o new.st --distill 2
 refuses 2 '-o MODEL' train data net.cfg
 refuses 2 'nothing to resume' train data net.cfg -o new.st --resume
+refuses 1 'cannot write to the folder nowhere' train data net.cfg -o nowhere/new.st
+refuses 2 'is a folder' train data net.cfg -o data
 refuses 2 'hold out' train data net.cfg -o new.st --hold-out 100000
 [ ! -e new.st ] || fail "a model came from a failed run"
 
