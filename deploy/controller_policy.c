@@ -7,9 +7,9 @@
 
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
-enum { FAILED_WITHIN = 5, UNDONE_MAX = 4, QUEUED_MAX = 10000 };
+enum { FAILED_WITHIN = 5, UNDONE_MAX = 4, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
 #define LEAST_GAIN 0.0005  /* of accuracy, worth a switch */
-#define LEAST_SPEEDUP 0.97 /* of latency, worth a switch where nothing is fast enough */
+#define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
 
 static struct planner_value value_of(const struct controller *c, const struct planner_choice *choice, int queued) {
     return planner_evaluate(planner_problem(c->planner), choice, queued);
@@ -110,6 +110,37 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
               in_flight);
 }
 
+static bool room_for_more(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
+    struct planner_value now = value_of(c, c->choice, ahead);
+    return solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, s) &&
+           s->outcome == PLANNER_FEASIBLE && (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
+}
+
+/* Stages at levels whose profile was never compared with level 0's may look
+ * slow for ever. So, after a long quiet while, take them to be undisturbed and
+ * see: if they are not, a few samples say so, and the next trial waits longer. */
+static void try_out(struct controller *c, double now_s, int ahead, int in_flight) {
+    struct estimate_slowdown kept[PLANNER_MAX_SLICES];
+    bool doubtful = false;
+    for (int i = 0; i < c->nstages; i++) {
+        struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
+        kept[i] = *slowdown;
+        if (estimate_slowdown_trusted(slowdown)) continue;
+        doubtful = true;
+        estimate_slowdown_calm(slowdown);
+    }
+    if (!doubtful) return;
+    controller_fill_times(c);
+    struct planner_solution s;
+    if (room_for_more(c, now_s, ahead, &s)) {
+        switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
+        c->restored_s = now_s;
+        return;
+    }
+    for (int i = 0; i < c->nstages; i++) c->slice[i].slowdown = kept[i];
+    controller_fill_times(c);
+}
+
 static void restore(struct controller *c, double now_s, int ahead, int in_flight) {
     double wait_s = c->config.restore_ms * 1e-3 * (1 << c->undone);
     if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * wait_s) {
@@ -117,11 +148,11 @@ static void restore(struct controller *c, double now_s, int ahead, int in_flight
         c->undone = 0;
     }
     struct planner_value now = value_of(c, c->choice, ahead);
-    if (now.cost == 0 || (c->room_since >= 0 && now_s - c->checked_s < wait_s / 16)) return;
+    if (now.cost == 0 || now_s - c->checked_s < wait_s / 16) return;
     c->checked_s = now_s;
     struct planner_solution s;
-    bool room = solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, &s) &&
-                s.outcome == PLANNER_FEASIBLE && (double)(now.cost - s.value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
+    bool room = room_for_more(c, now_s, ahead, &s);
+    if (!room && now_s - c->switched_s > TRIAL_AFTER * wait_s) try_out(c, now_s, ahead, in_flight);
     if (!room) c->room_since = -1;
     else if (c->room_since < 0) c->room_since = now_s;
     if (!room || now_s - c->room_since < wait_s) return;

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A profile is not wrong by more than this between two levels. */
+#define LEARN_MAX 2.5
+
 static bool usable(double sample) {
     return isfinite(sample) && sample > 0;
 }
@@ -65,12 +68,13 @@ enum estimate_event estimate_add(struct estimate *e, double sample) {
 void estimate_slowdown_reset(struct estimate_slowdown *s) {
     memset(s, 0, sizeof *s);
     for (int l = 0; l < PLAN_MAX_LEVELS; l++) s->correction[l] = 1;
+    s->trusted[0] = true;
     estimate_slowdown_restart(s);
 }
 
 void estimate_slowdown_restart(struct estimate_slowdown *s) {
-    estimate_reset(&s->ratio, 1);
-    s->level = s->before = -1;
+    estimate_reset(&s->ratio, s->calm > 0 ? s->calm : 1);
+    s->level = s->reference = -1;
     s->at_level = 0;
 }
 
@@ -78,31 +82,62 @@ double estimate_slowdown_at(const struct estimate_slowdown *s, int level) {
     return s->ratio.value * s->correction[level];
 }
 
-/* The samples after a switch are complete: corrects the level that is not 0. */
+bool estimate_slowdown_trusted(const struct estimate_slowdown *s) {
+    return s->level < 0 || s->trusted[s->level];
+}
+
+void estimate_slowdown_calm(struct estimate_slowdown *s) {
+    estimate_reset(&s->ratio, s->calm > 0 ? s->calm : 1);
+    s->reference = -1;
+}
+
+/* Compares the present level with the reference: corrects whichever of them is
+ * not trusted; if both are, the one that is not level 0. */
 static void learn(struct estimate_slowdown *s) {
-    double factor = quantile(s->after, ESTIMATE_SETTLED, 0.5) / s->ratio_before;
-    int level = s->level > 0 ? s->level : s->before;
-    if (s->level == 0) factor = 1 / factor;
-    if (factor < 0.5 || factor > 2) return; /* more than a profile errs by: the device did change */
-    double correction = s->correction[level] * sqrt(factor);
-    s->correction[level] = fmax(0.5, fmin(2, correction));
+    double factor = quantile(s->after, ESTIMATE_SETTLED, 0.5) / s->reference_ratio;
+    int level = s->level;
+    if (!s->trusted[s->reference] && !s->trusted[level]) return;
+    if (level == 0 || !s->trusted[s->reference]) {
+        factor = 1 / factor;
+        level = s->reference;
+    }
+    if (factor < 1 / LEARN_MAX || factor > LEARN_MAX) return; /* more than a profile errs by: the device did change */
+    double correction = s->correction[level] * (s->trusted[level] ? sqrt(factor) : factor);
+    s->correction[level] = fmax(1 / LEARN_MAX, fmin(LEARN_MAX, correction));
+    s->trusted[level] = true;
+}
+
+/* A level was left: it becomes the reference if it was settled at; if it was
+ * not, the one before remains, for as long as it is fresh. */
+static void leave(struct estimate_slowdown *s) {
+    if (s->level >= 0 && s->at_level >= ESTIMATE_SETTLED) {
+        s->reference = s->level;
+        s->reference_ratio = s->ratio.value;
+        s->reference_age = 0;
+    } else if (s->reference_age > 2 * ESTIMATE_SETTLED) {
+        s->reference = -1;
+    }
 }
 
 enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, int level, double measured_ms,
                                           double profiled_ms) {
     if (!usable(measured_ms) || !usable(profiled_ms) || level < 0 || level >= PLAN_MAX_LEVELS) return ESTIMATE_IGNORED;
+    double ratio = measured_ms / (profiled_ms * s->correction[level]);
+    if (!usable(ratio)) return ESTIMATE_IGNORED;
     if (level != s->level) {
-        s->before = s->level >= 0 && s->at_level >= ESTIMATE_SETTLED ? s->level : -1;
-        s->ratio_before = s->ratio.value;
+        leave(s);
         s->level = level;
         s->at_level = 0;
     }
-    double ratio = measured_ms / (profiled_ms * s->correction[level]);
-    if (!usable(ratio)) return ESTIMATE_IGNORED;
-    if (s->at_level < ESTIMATE_SETTLED) s->after[s->at_level] = ratio;
-    if (++s->at_level == ESTIMATE_SETTLED && s->before >= 0) learn(s);
-    if (s->at_level > ESTIMATE_SETTLED) s->at_level = ESTIMATE_SETTLED; /* enough to count on */
-    return estimate_add(&s->ratio, ratio);
+    s->reference_age++;
+    if (s->at_level < ESTIMATE_SETTLED) {
+        s->after[s->at_level++] = ratio;
+        if (s->at_level == ESTIMATE_SETTLED && s->reference >= 0 && s->reference != level) learn(s);
+    }
+    enum estimate_event event = estimate_add(&s->ratio, ratio);
+    bool settled = s->at_level == ESTIMATE_SETTLED && s->ratio.samples >= ESTIMATE_SETTLED;
+    if (settled && s->trusted[level] && (s->calm <= 0 || s->ratio.value < s->calm)) s->calm = s->ratio.value;
+    return event;
 }
 
 /* ---- a rate of events ---- */

@@ -16,10 +16,10 @@
  * would take half a window to show; so consecutive samples on the same side
  * collect evidence, |log(sample / value)| each but at most
  * ESTIMATE_EVIDENCE_MAX, and when it reaches ESTIMATE_EVIDENCE_JUMP the value
- * jumps to the median of that run: after 2 samples for a factor of 2.6 or
- * more, 3 for 1.9, 5 for 1.5. A prior of 0 is none: the first sample is it. */
+ * jumps to the median of that run: after 3 samples for a factor of 1.9 or
+ * more, 5 for 1.5; two in a row may be a hiccup. A prior of 0 is none: the first sample is it. */
 enum { ESTIMATE_WINDOW = 9 };
-#define ESTIMATE_EVIDENCE_MAX 0.95
+#define ESTIMATE_EVIDENCE_MAX 0.65
 #define ESTIMATE_EVIDENCE_JUMP 1.9
 
 struct estimate {
@@ -41,16 +41,21 @@ enum estimate_event estimate_add(struct estimate *estimate, double sample);
  * wrong by a factor that differs from level to level (it was measured in a
  * hot loop, or on a busy device). What a switch of level shows tells: a
  * device does not change its speed because its level does, so the ratios just
- * before and after a switch should agree, and half of what they differ by goes
- * into the level's correction. Level 0 is the reference. */
+ * before and after a switch should agree, and what they differ by goes into
+ * the level's correction: all of it the first time, half of it (of the
+ * logarithm) later. Level 0 is the reference, and levels are trusted that were
+ * compared with a trusted one. */
 enum { ESTIMATE_SETTLED = 5 }; /* samples needed on either side of a switch */
 
 struct estimate_slowdown {
     struct estimate ratio;
     double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
-    int level, at_level;    /* the latest sample's; samples since it changed */
-    int before;             /* the level before it, -1: nothing to learn from the change */
-    double ratio_before;    /* at the change */
+    bool trusted[PLAN_MAX_LEVELS];
+    double calm;         /* least settled ratio at a trusted level: the device undisturbed */
+    int level, at_level; /* the latest sample's, -1: none; samples since it changed */
+    int reference;       /* the level settled at last, -1: none; */
+    double reference_ratio;
+    int reference_age;   /* samples since then */
     double after[ESTIMATE_SETTLED];
 };
 
@@ -61,6 +66,10 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, in
                                           double profiled_ms);
 /* What `level` takes, over what the profile says. */
 double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);
+/* Whether what is measured at the present level says anything about others. */
+bool estimate_slowdown_trusted(const struct estimate_slowdown *slowdown);
+/* Takes the device to be undisturbed, until samples say otherwise. */
+void estimate_slowdown_calm(struct estimate_slowdown *slowdown);
 
 /* ---- a rate of events ------------------------------------------------------------
  *

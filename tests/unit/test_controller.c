@@ -165,7 +165,8 @@ static struct outcome measure(struct bench *b, enum controller_policy policy, do
     struct simulate_summary before = within(b, 0, from_s), after = within(b, end_s, 1e9);
     o.outside = after.frames > before.frames ? after : before;
     int frames = before.frames + after.frames;
-    o.outside.attainment = (before.attainment * before.frames + after.attainment * after.frames) / frames;
+    if (frames > 0)
+        o.outside.attainment = (before.attainment * before.frames + after.attainment * after.frames) / frames;
     o.full_s = back_to_full(b, to_s) - to_s;
     print_message("  %-10s window %5.1f%%  outside %5.1f%%  all %5.1f%%  p50 %5.0f ms  p95 %6.0f ms  "
                   "accuracy %.2f%% (window %.2f%%)  reaction %d frames  full after %.1f s  %d switches\n",
@@ -225,10 +226,234 @@ static void test_slow_device(void **state) {
     bench_destroy(b);
 }
 
+/* A link that fades to a quarter: thinner maps and coding, not less computing. */
+static void test_link_fade(void **state) {
+    static const struct simulate_event fade = {SIMULATE_FADE, 1, 20, 50, 4};
+    struct bench *b = bench_create();
+    for (int s = 1; s < STAGES; s++) b->stages[s].bytes_per_s = b->real[s].bytes_per_s = 4e6; /* 8 ms a map */
+    b->config.events = &fade;
+    b->config.nevents = 1;
+    set_load(b, 120);
+    struct outcome o[CONTROLLER_POLICIES];
+    compare(b, "link 1 at a quarter of its rate", 20, 50, o);
+    assert_true(o[CONTROLLER_STATIC].window.attainment <= 0.3);
+    assert_true(o[CONTROLLER_EXACT].window.attainment >= 0.9);
+    assert_true(o[CONTROLLER_EXACT].outside.attainment >= 0.95);
+    assert_true(o[CONTROLLER_EXACT].window.accuracy > b->accuracy->base - 0.01);
+    bench_destroy(b);
+}
+
+/* A camera trap: silence, then many frames within seconds. */
+static void test_burst(void **state) {
+    struct bench *b = bench_create();
+    b->config.controller.slo_ms = 200;
+    struct random r = random_stream(7, 0, 0);
+    double t = 1;
+    int n = 0;
+    while (n < 1500) {
+        int frames = 10 + random_below(&r, 50);
+        for (int i = 0; i < frames; i++) b->due[n++] = t += random_between(&r, 0.002, 0.014);
+        t += random_between(&r, 5, 20);
+    }
+    b->config.nframes = n;
+    struct outcome o[CONTROLLER_POLICIES];
+    print_message("bursts of 10 to 60 frames: SLO 200 ms\n");
+    for (int p = 0; p < CONTROLLER_POLICIES; p++) o[p] = measure(b, (enum controller_policy)p, 0, 1e9, t);
+    assert_true(o[CONTROLLER_EXACT].all.attainment >= 0.95);
+    assert_true(o[CONTROLLER_EXACT].all.attainment > o[CONTROLLER_STATIC].all.attainment);
+    bench_destroy(b);
+}
+
+static void test_worker_death(void **state) {
+    static const struct simulate_event death = {SIMULATE_DEATH, 2, 20, 24, 0};
+    struct bench *b = bench_create();
+    b->config.events = &death;
+    b->config.nevents = 1;
+    set_load(b, 90);
+    struct outcome o[CONTROLLER_POLICIES];
+    compare(b, "device 3 is gone for four seconds", 20, 24, o);
+    for (int i = 0; i < b->config.nframes; i++) assert_true(b->frames[i].stored_s > b->frames[i].due_s);
+    assert_true(o[CONTROLLER_EXACT].window.attainment > o[CONTROLLER_STATIC].window.attainment + 0.1);
+    bench_destroy(b);
+}
+
+/* Every level's profile is wrong by a factor of its own, up to a half either
+ * way: the controller must neither fall for it nor stay down because of it. */
+static void test_wrong_profile(void **state) {
+    static const struct simulate_event slow = {SIMULATE_SLOW, 1, 20, 50, 3};
+    struct bench *b = bench_create();
+    b->config.events = &slow;
+    b->config.nevents = 1;
+    for (int seed = 1; seed <= 5; seed++) {
+        struct random r = random_stream((uint64_t)seed, 2, 0);
+        for (int l = 0; l < LEVELS; l++) {
+            double wrong = exp(random_between(&r, -0.4, 0.4));
+            for (int i = 0; i < BLOCKS; i++)
+                for (int in = 0; in < LEVELS; in++)
+                    b->profile->ms[(i * LEVELS + l) * LEVELS + in] =
+                        wrong * b->truth->ms[(i * LEVELS + l) * LEVELS + in];
+        }
+        b->config.seed = (uint64_t)seed;
+        set_load(b, 120);
+        struct outcome o[CONTROLLER_POLICIES];
+        compare(b, "device 2 slowed, profiles wrong", 20, 50, o);
+        assert_true(o[CONTROLLER_EXACT].window.attainment >= 0.9);
+        assert_true(o[CONTROLLER_EXACT].outside.attainment >= 0.95);
+        assert_true(o[CONTROLLER_EXACT].full_s < 20);
+    }
+    bench_destroy(b);
+}
+
+/* Nothing is fast enough: the fastest plan above the floor, and back. */
+static void test_infeasible(void **state) {
+    static const struct simulate_event slow = {SIMULATE_SLOW, 1, 20, 40, 12};
+    struct bench *b = bench_create();
+    b->config.events = &slow;
+    b->config.nevents = 1;
+    set_load(b, 120);
+    struct outcome o[CONTROLLER_POLICIES];
+    compare(b, "device 2 takes twelve times as long", 20, 40, o);
+    double least = 1;
+    for (int i = 0; i < b->config.nframes; i++) least = fmin(least, b->frames[i].accuracy);
+    assert_true(least < 0.8);
+    assert_true(o[CONTROLLER_EXACT].all.attainment > o[CONTROLLER_STATIC].all.attainment);
+
+    b->config.controller.min_accuracy = 0.88;
+    o[CONTROLLER_EXACT] = measure(b, CONTROLLER_EXACT, 20, 40, 60);
+    for (int i = 0; i < b->config.nframes; i++) assert_true(b->frames[i].accuracy >= 0.88 - 1e-9);
+    bench_destroy(b);
+}
+
+/* As fast as frames are accepted: no rate to keep up with, only the deadline. */
+static void test_unpaced(void **state) {
+    struct bench *b = bench_create();
+    arrive_steadily(b, 200, 30);
+    b->config.controller.paced = false;
+    b->config.controller.slo_ms = 1e5;
+    run(b, CONTROLLER_EXACT);
+    assert_int_equal(b->switches, 0);
+    bench_destroy(b);
+}
+
+/* ---- refusals ----------------------------------------------------------------------- */
+
+static struct controller *make(struct bench *b, struct controller_config config, enum status expected, const char *word) {
+    struct controller *c = NULL;
+    struct err err = {0};
+    assert_int_equal(controller_create(&c, &config, b->stages, STAGES, config.min_accuracy > 1 ? NULL : b->accuracy,
+                                       BLOCKS, LEVELS, b->maps, &err),
+                     expected);
+    if (expected) {
+        assert_null(c);
+        if (!strstr(err.text, word)) print_error("'%s' lacks '%s'\n", err.text, word);
+        assert_non_null(strstr(err.text, word));
+    }
+    return c;
+}
+
+static void test_refusals(void **state) {
+    struct bench *b = bench_create();
+    struct controller_config good = controller_defaults(), bad;
+    good.slo_ms = 100;
+    bad = good, bad.slo_ms = NAN, make(b, bad, STATUS_USAGE, "deadline");
+    bad = good, bad.slo_ms = 0, make(b, bad, STATUS_USAGE, "deadline");
+    bad = good, bad.margin = 0.7, make(b, bad, STATUS_USAGE, "margin");
+    bad = good, bad.utilisation = NAN, make(b, bad, STATUS_USAGE, "utilisation");
+    bad = good, bad.min_accuracy = 1.5, make(b, bad, STATUS_USAGE, "minimum accuracy");
+    b->stages[1].first_block = 4;
+    make(b, good, STATUS_USAGE, "stage 2");
+    b->stages[1].first_block = 3;
+    b->stages[2].nblocks = 2;
+    make(b, good, STATUS_USAGE, "8 of 9 blocks");
+    b->stages[2].nblocks = 3;
+    b->stages[1].latency_ms = INFINITY;
+    make(b, good, STATUS_USAGE, "stage 2");
+    b->stages[1].latency_ms = 0;
+    b->profile->ms[5] = NAN;
+    make(b, good, STATUS_FORMAT, "profile");
+    b->profile->ms[5] = 1;
+    struct err err;
+    struct controller *c = NULL;
+    good.min_accuracy = 0.5;
+    assert_int_equal(
+        controller_create(&c, &good, b->stages, STAGES, NULL, BLOCKS, LEVELS, b->maps, &err), STATUS_USAGE);
+    assert_non_null(strstr(err.text, "accuracy model"));
+    bench_destroy(b);
+}
+
+static void test_impossible_reports(void **state) {
+    struct bench *b = bench_create();
+    struct controller_config config = controller_defaults();
+    config.slo_ms = 100;
+    struct controller *c = make(b, config, STATUS_OK, "");
+    static const struct controller_report bad[] = {
+        {.stage = -1, .compute_ms = 1},
+        {.stage = STAGES, .compute_ms = 1},
+        {.stage = 0, .level = LEVELS, .compute_ms = 1},
+        {.stage = 0, .incoming = -1, .compute_ms = 1},
+        {.stage = 0, .codec = CODEC_COUNT, .compute_ms = 1},
+        {.stage = 0, .compute_ms = NAN},
+        {.stage = 0, .compute_ms = -1},
+        {.stage = 0, .compute_ms = 1, .link_ms = INFINITY, .bytes = 4},
+    };
+    int n = sizeof bad / sizeof *bad;
+    for (int i = 0; i < n; i++) controller_report(c, 1, &bad[i]);
+    controller_result(c, 1, &(struct controller_outcome){.latency_ms = NAN});
+    controller_arrival(c, 5);
+    controller_arrival(c, 4); /* back in time */
+    controller_arrival(c, NAN);
+    controller_link_latency(c, 0, -1);
+    assert_int_equal(controller_ignored(c), n + 4);
+    for (int s = 0; s < STAGES; s++) assert_true(controller_slowdown(c, s) == 1);
+    struct controller_decision d = controller_decide(c, NAN, -5, -5);
+    assert_false(d.changed);
+    assert_true(isfinite(d.latency_ms) && d.accuracy == b->accuracy->base);
+    assert_int_equal(d.plan->nblocks, BLOCKS);
+    controller_destroy(&c);
+    assert_null(c);
+    controller_destroy(&c);
+    bench_destroy(b);
+}
+
+/* A device that comes back is taken to be undisturbed, its link as configured. */
+static void test_restart(void **state) {
+    struct bench *b = bench_create();
+    struct controller_config config = controller_defaults();
+    config.slo_ms = 100;
+    struct controller *c = make(b, config, STATUS_OK, "");
+    for (int i = 0; i < 30; i++)
+        controller_report(c, i,
+                          &(struct controller_report){
+                              .stage = 1, .compute_ms = i < 10 ? 13.2 : 36, .bytes = 1000, .link_ms = i < 10 ? 0.6 : 2});
+    assert_true(fabs(controller_slowdown(c, 1) - 3) < 1e-6);
+    assert_true(controller_link_rate(c, 1) < 1e6);
+    controller_restarted(c, 1);
+    assert_true(fabs(controller_slowdown(c, 1) - 1.1) < 1e-6);
+    assert_true(fabs(controller_link_rate(c, 1) - 11e6) < 1);
+    controller_destroy(&c);
+    bench_destroy(b);
+}
+
+static void test_policy_names(void **state) {
+    for (int i = 0; i < CONTROLLER_POLICIES; i++)
+        assert_int_equal(controller_policy_parse(controller_policy_name((enum controller_policy)i)), i);
+    assert_int_equal(controller_policy_parse("exakt"), CONTROLLER_POLICIES);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steady),
         cmocka_unit_test(test_slow_device),
+        cmocka_unit_test(test_link_fade),
+        cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_worker_death),
+        cmocka_unit_test(test_wrong_profile),
+        cmocka_unit_test(test_infeasible),
+        cmocka_unit_test(test_unpaced),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_impossible_reports),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_policy_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
