@@ -126,14 +126,13 @@ static enum status set_slice(struct controller *c, int s, const struct controlle
     return set_profile(c, s, stage->profile, err);
 }
 
-/* The plan's entries from the choice. */
-static void write_plan(struct controller *c) {
+static void write_plan(const struct controller *c, const struct planner_choice *choice, struct plan *plan) {
     for (int s = 0; s < c->nstages; s++) {
         const struct controller_slice *slice = &c->slice[s];
         for (int b = slice->first_block; b < slice->first_block + slice->nblocks; b++)
-            c->plan->level[b] = c->choice[s].level;
-        c->plan->link[slice->first_block] = c->choice[s].link;
-        c->plan->codec[slice->first_block] = c->choice[s].codec;
+            plan->level[b] = choice[s].level;
+        plan->link[slice->first_block] = choice[s].link;
+        plan->codec[slice->first_block] = choice[s].codec;
     }
 }
 
@@ -171,7 +170,7 @@ enum status controller_create(struct controller **out, const struct controller_c
     c->config.start = NULL;
     status = plan_create(&c->plan, nblocks, 0, err);
     if (status) goto fail;
-    write_plan(c);
+    write_plan(c, c->choice, c->plan);
     *out = c;
     return STATUS_OK;
 fail:
@@ -285,7 +284,7 @@ struct controller_decision controller_decide(struct controller *c, double now_s,
     }
     if (c->changed) {
         c->switches++;
-        write_plan(c);
+        write_plan(c, c->choice, c->plan);
     }
     struct planner_value v = planner_evaluate(planner_problem(c->planner), c->choice, waiting > 0 ? waiting - 1 : 0);
     return (struct controller_decision){
@@ -295,6 +294,21 @@ struct controller_decision controller_decide(struct controller *c, double now_s,
         .accuracy = c->base - (double)v.cost / PLANNER_COST_ONE,
         .latency_ms = (double)v.latency * 1e-6 + c->spread.value,
     };
+}
+
+enum status controller_optimum(struct controller *c, double latency_ms, struct plan *plan, double *expected_ms,
+                               double *accuracy, struct err *err) {
+    if (c->stale) controller_fill_times(c);
+    struct planner_limits limits = {.latency = (int64_t)(fmax(0, fmin(latency_ms, 1e9)) * 1e6),
+                                    .bottleneck = PLANNER_UNLIMITED,
+                                    .cost = c->cost_max};
+    struct planner_solution s;
+    enum status status = planner_solve(c->planner, &limits, &s, err);
+    if (status) return status;
+    write_plan(c, s.choice, plan);
+    *expected_ms = (double)s.value.latency * 1e-6;
+    *accuracy = c->base - (double)s.value.cost / PLANNER_COST_ONE;
+    return STATUS_OK;
 }
 
 double controller_slowdown(const struct controller *c, int stage) {

@@ -125,6 +125,13 @@ struct controller_decision {
  * without a result. */
 struct controller_decision controller_decide(struct controller *controller, double now_s, int waiting, int in_flight);
 
+/* The best plan for what is known now, whatever the present one is and without
+ * a queue: the most accurate one expected within `latency_ms`, or, if there is
+ * none (0: surely), the fastest above min_accuracy. Writes to `plan`, of the
+ * controller's number of blocks. */
+enum status controller_optimum(struct controller *controller, double latency_ms, struct plan *plan,
+                               double *expected_ms, double *accuracy, struct err *err) MUST_CHECK;
+
 /* What it believes, for logs and displays. */
 double controller_slowdown(const struct controller *controller, int stage); /* 1: as profiled */
 double controller_link_rate(const struct controller *controller, int stage); /* bytes/s; 0: not known */
