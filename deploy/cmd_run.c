@@ -25,7 +25,8 @@ static enum status check(const struct runner_config *c, int frames, int shuffle,
         return err_set(err, STATUS_USAGE, "--min-accuracy takes a share from 0 to 1, not %g", c->min_accuracy);
     if (c->source.fps < 0 || c->source.fps > 1e6) return err_set(err, STATUS_USAGE, "--fps %g", c->source.fps);
     if (frames < 0 || shuffle < 0) return err_set(err, STATUS_USAGE, "--frames and --shuffle take no negative number");
-    if (c->credits < 0 || c->credits > 60) return err_set(err, STATUS_USAGE, "--credits takes 1 to 60, not %d", c->credits);
+    if (c->credits < 0 || c->credits > 60)
+        return err_set(err, STATUS_USAGE, "--credits takes 1 to 60, not %d", c->credits);
     return STATUS_OK;
 }
 
@@ -35,12 +36,12 @@ enum status cmd_run(int argc, char **argv, struct err *err) {
     int frames = 0, shuffle = 0;
     const struct option options[] = {
         { "--slo-ms", 0, OPTION_DOUBLE, &config.slo_ms, "MS", "deadline from due to stored; -1: the one of the cfg" },
-        { "--policy", 0, OPTION_STRING, &policy, "POLICY", "static, bottleneck or exact; default: exact if there is a deadline" },
-        { "--min-accuracy", 0, OPTION_DOUBLE, &config.min_accuracy, "SHARE", "never plan below this expected accuracy" },
+        { "--policy", 0, OPTION_STRING, &policy, "POLICY", "static, bottleneck or exact (if there is a deadline)" },
+        { "--min-accuracy", 0, OPTION_DOUBLE, &config.min_accuracy, "SHARE", "plan no less expected accuracy" },
         { "--plan", 0, OPTION_STRING, &config.plan, "LEVELS", "to start with: one level, or one per worker (0,2,4)" },
         { "--link", 0, OPTION_STRING, &config.links, "LINKS", "to start with: level:codec per cut (1:q8z,0:f16)" },
-        { "--cuts", 0, OPTION_STRING, &config.cuts, "LAYERS", "layers to cut behind; default: the model's, or balanced" },
-        { "--fps", 0, OPTION_DOUBLE, &config.source.fps, "N", "frames due per second, 0: as fast as they are accepted" },
+        { "--cuts", 0, OPTION_STRING, &config.cuts, "LAYERS", "cut behind these; default: the model's, or balanced" },
+        { "--fps", 0, OPTION_DOUBLE, &config.source.fps, "N", "frames due per second, 0: as fast as accepted" },
         { "--trace", 0, OPTION_STRING, &config.source.trace, "FILE", "times at which frames are due, in seconds" },
         { "--watch", 0, OPTION_FLAG, &config.source.watch, NULL, "go on with the folder's new files until stopped" },
         { "--frames", 0, OPTION_INT, &frames, "N", "stop after N frames, going round if need be; 0: all" },

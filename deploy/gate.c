@@ -75,7 +75,8 @@ static void *gate_thread(void *argument) {
             equals(&r, DOMAIN, GATE_DOMAIN) && r.length[KEY] == KEYS_BYTES)
             peer = keys_find(gate->keys, r.part[KEY]);
         if (!peer) log_refusal(gate, &r);
-        const char *code = peer ? "200" : "400", *text = peer ? "OK" : "not on the list", *user = peer ? peer->name : "";
+        const char *code = peer ? "200" : "400", *text = peer ? "OK" : "not on the list";
+        const char *user = peer ? peer->name : "";
         zmq_send(gate->socket, "1.0", 3, ZMQ_SNDMORE);
         zmq_send(gate->socket, r.part[REQUEST], r.length[REQUEST], ZMQ_SNDMORE);
         zmq_send(gate->socket, code, 3, ZMQ_SNDMORE);

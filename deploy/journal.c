@@ -1,6 +1,8 @@
 /* Group commit: the thread takes all that has gathered, writes it in one
- * transaction, and gathers again while the disk works. Commits begin at least
- * JOURNAL_GROUP_MS apart, so a lone frame is committed at once and a stream
+ * transaction, and gathers again while the disk works. A frame can wait for
+ * company, for nobody waits for its acceptance; a result counts against its
+ * deadline and waits only as long as it takes to gather those that come with
+ * it. So a short pipeline commits frame and result together, and a stream
  * costs a bounded number of syncs a second.
  *
  * A result's latency ends when its own commit has ended, which its row cannot
@@ -72,6 +74,7 @@ struct journal {
     pthread_cond_t wake;
     struct queue incoming; /* to be committed */
     struct queue done;     /* committed results, for journal_collect */
+    double commit_ms;      /* when what is incoming must be committed, if there is any */
     bool stop, failed;
     struct err error;
 };
@@ -115,7 +118,8 @@ static enum status database_error(const struct journal *j, struct err *err) {
     int code = j->db ? sqlite3_errcode(j->db) : SQLITE_NOMEM;
     err_set(err, STATUS_IO, "%s: %s", j->path, j->db ? sqlite3_errmsg(j->db) : "out of memory");
     if (code == SQLITE_FULL) err_hint(err, "free some space and give the same command again: it goes on from here");
-    if (code == SQLITE_BUSY || code == SQLITE_LOCKED) err_hint(err, "another program is writing to it; close that first");
+    if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
+        err_hint(err, "another program is writing to it; close that first");
     if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT) err_hint(err, "give another file with --results");
     return STATUS_IO;
 }
@@ -304,7 +308,8 @@ static void hand_over(struct journal *j, struct queue *batch, struct queue *befo
         queue_push(before, e);
         pthread_mutex_lock(&j->mutex);
         if (copy) {
-            *copy = (struct entry){ .kind = ENTRY_RESULT, .result = { .seq = e->result.seq, .due_ms = e->result.due_ms },
+            *copy = (struct entry){ .kind = ENTRY_RESULT,
+                                    .result = { .seq = e->result.seq, .due_ms = e->result.due_ms },
                                     .stored_ms = now };
             queue_push(&j->done, copy);
         } else if (!j->failed) {
@@ -317,28 +322,39 @@ static void hand_over(struct journal *j, struct queue *batch, struct queue *befo
     if (any) signal_owner(j);
 }
 
+/* Until there is something whose time has come; the mutex is held. */
+static void wait_for_work(struct journal *j) {
+    while (!j->stop) {
+        double left_ms = j->commit_ms - journal_now_ms(j);
+        if (!j->incoming.first) {
+            pthread_cond_wait(&j->wake, &j->mutex);
+        } else if (left_ms > 0) {
+            struct timespec until;
+            clock_gettime(CLOCK_MONOTONIC, &until);
+            long ns = until.tv_nsec + (long)(left_ms * 1e6);
+            until.tv_sec += ns / 1000000000;
+            until.tv_nsec = ns % 1000000000;
+            pthread_cond_timedwait(&j->wake, &j->mutex, &until);
+        } else {
+            return;
+        }
+    }
+}
+
 static void *journal_thread(void *argument) {
     struct journal *j = argument;
     struct queue batch, before;
     queue_init(&batch);
     queue_init(&before);
-    double last_ms = -JOURNAL_GROUP_MS;
     for (;;) {
         pthread_mutex_lock(&j->mutex);
-        while (!j->incoming.first && !j->stop) pthread_cond_wait(&j->wake, &j->mutex);
-        double early_ms = last_ms + JOURNAL_GROUP_MS - journal_now_ms(j);
-        if (early_ms > 0 && !j->stop) { /* let more gather */
-            pthread_mutex_unlock(&j->mutex);
-            nanosleep(&(struct timespec){ .tv_nsec = (long)(early_ms * 1e6) }, NULL);
-            pthread_mutex_lock(&j->mutex);
-        }
+        wait_for_work(j);
         bool last = j->stop;
         batch = j->incoming;
         if (!batch.first) batch.last = &batch.first;
         queue_init(&j->incoming);
         pthread_mutex_unlock(&j->mutex);
 
-        last_ms = journal_now_ms(j);
         struct err err;
         enum status status = batch.first || before.first ? commit_batch(j, &batch, &before, &err) : STATUS_OK;
         if (!status) {
@@ -385,7 +401,11 @@ enum status journal_open(struct journal **out, const struct journal_config *conf
     if (!j) return err_memory(err, "journal");
     j->lock_fd = j->event_fd = -1;
     pthread_mutex_init(&j->mutex, NULL);
-    pthread_cond_init(&j->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     queue_init(&j->incoming);
     queue_init(&j->done);
     enum status status = STATUS_OK;
@@ -501,7 +521,9 @@ static const char *pack(struct packer *p, const char *text) {
 static size_t packed(const char *text) { return text ? strlen(text) + 1 : 0; }
 
 static void enqueue(struct journal *j, struct entry *entry) {
+    double by_ms = journal_now_ms(j) + (entry->kind == ENTRY_FRAME ? JOURNAL_FRAME_MS : JOURNAL_RESULT_MS);
     pthread_mutex_lock(&j->mutex);
+    if (!j->incoming.first || by_ms < j->commit_ms) j->commit_ms = by_ms;
     queue_push(&j->incoming, entry);
     pthread_cond_signal(&j->wake);
     pthread_mutex_unlock(&j->mutex);

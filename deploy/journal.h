@@ -2,10 +2,11 @@
  *
  * A frame is accepted once its row in `frames` is committed; its result is one
  * row in `results` under the unique key (run_id, seq). A thread of its own
- * commits what has gathered, at most JOURNAL_GROUP_MS after it came in, in one
- * transaction with synchronous=FULL. So a frame whose result was handed back
- * by journal_collect survives a power cut, and an interrupted run knows which
- * frames it still owes.
+ * commits what has gathered in one transaction with synchronous=FULL: frames
+ * at most JOURNAL_FRAME_MS after they came in, results at most
+ * JOURNAL_RESULT_MS, unless the disk is still busy with the transaction
+ * before. So a frame whose result was handed back by journal_collect survives
+ * a power cut, and an interrupted run knows which frames it still owes.
  *
  * Times are milliseconds since the run's start, which is kept as a wall-clock
  * time too, so that a resumed run can go on counting. The file is locked
@@ -20,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { JOURNAL_GROUP_MS = 10 };
+enum { JOURNAL_FRAME_MS = 10, JOURNAL_RESULT_MS = 2 };
 
 struct journal;
 

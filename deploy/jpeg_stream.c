@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SOI = 0xd8, EOI = 0xd9, SOS = 0xda, RST0 = 0xd0, RST7 = 0xd7, TEM = 0x01, APP0 = 0xe0, APP15 = 0xef, COM = 0xfe };
+enum { SOI = 0xd8, EOI = 0xd9, SOS = 0xda, RST0 = 0xd0, RST7 = 0xd7, TEM = 0x01 };
+enum { APP0 = 0xe0, APP15 = 0xef, COM = 0xfe };
 enum { MAX_TABLE = 4096 }; /* more than any segment of tables or parameters needs */
 
 void jpeg_stream_init(struct jpeg_stream *s, size_t limit) {

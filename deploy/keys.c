@@ -131,7 +131,8 @@ static bool cut_ending(const char *file, const char *ending, char name[KEYS_NAME
 }
 
 static enum status add_peer(struct keys *keys, const char *name, struct err *err) {
-    if (keys->npeers == MAX_PEERS) return err_set(err, STATUS_LIMIT, "%s: more than %d .pub files", keys->folder, MAX_PEERS);
+    if (keys->npeers == MAX_PEERS)
+        return err_set(err, STATUS_LIMIT, "%s: more than %d .pub files", keys->folder, MAX_PEERS);
     struct keys_peer *larger = realloc(keys->peers, (size_t)(keys->npeers + 1) * sizeof *larger);
     if (!larger) return err_memory(err, "keys");
     keys->peers = larger;
@@ -156,7 +157,8 @@ static enum status read_folder(struct keys *keys, struct err *err) {
             status = add_peer(keys, name, err);
         } else if (!named && cut_ending(entry->d_name, ".key", name)) {
             if (keys->name[0]) {
-                status = err_set(err, STATUS_USAGE, "%s: more than one .key file (%s, %s)", keys->folder, keys->name, name);
+                status = err_set(err, STATUS_USAGE, "%s: more than one .key file (%s, %s)", keys->folder, keys->name,
+                                 name);
                 err_hint(err, "say with --name whose to use; a device should hold its own alone");
             }
             strcpy(keys->name, name);

@@ -104,7 +104,8 @@ enum status paths_read_list(struct paths *paths, const char *file, struct err *e
     if (status) return status;
     const char *slash = strrchr(file, '/');
     size_t folder_length = slash ? (size_t)(slash - file) + 1 : 0;
-    if (memchr(bytes, '\0', length)) status = err_set(err, STATUS_FORMAT, "%s: holds a zero byte; is it a list of files?", file);
+    if (memchr(bytes, '\0', length))
+        status = err_set(err, STATUS_FORMAT, "%s: holds a zero byte; is it a list of files?", file);
     char *state = NULL;
     for (char *line = strtok_r((char *)bytes, "\r\n", &state); line && !status; line = strtok_r(NULL, "\r\n", &state)) {
         while (*line == ' ' || *line == '\t') line++;

@@ -24,7 +24,8 @@ static enum status check_config(struct runner *r, struct err *err) {
     r->policy = c->policy;
     if (r->policy == CONTROLLER_POLICIES) r->policy = r->slo_ms > 0 ? CONTROLLER_EXACT : CONTROLLER_STATIC;
     if (r->policy != CONTROLLER_STATIC && r->slo_ms <= 0) {
-        err_set(err, STATUS_USAGE, "--policy %s holds a deadline, and none is given", controller_policy_name(r->policy));
+        err_set(err, STATUS_USAGE, "--policy %s holds a deadline, and none is given",
+                controller_policy_name(r->policy));
         err_hint(err, "give --slo-ms MS, or slo_ms in the [source] of %.150s", c->cluster);
         return STATUS_USAGE;
     }
@@ -37,13 +38,13 @@ static enum status make_start_plan(struct runner *r, struct err *err) {
     const struct model *m = r->model;
     const struct slices *s = r->slices;
     const struct runner_config *c = r->config;
-    enum status status = plan_parse(&r->start, m->blocks, m->levels, s->count, s->first, c->plan ? c->plan : "0", c->links,
-                                    err);
+    enum status status = plan_parse(&r->start, m->blocks, m->levels, s->count, s->first, c->plan ? c->plan : "0",
+                                    c->links, err);
     for (int i = 0; i < s->count && !status && !c->links; i++) {
         const struct cluster_worker *w = &r->cluster->worker[i];
         if (w->link.level >= m->levels->nlevels)
-            return err_set(err, STATUS_USAGE, "%s: level=%d of the link into %s: the model has levels 0 to %d", c->cluster,
-                           w->link.level, w->name, m->levels->nlevels - 1);
+            return err_set(err, STATUS_USAGE, "%s: level=%d of the link into %s: the model has levels 0 to %d",
+                           c->cluster, w->link.level, w->name, m->levels->nlevels - 1);
         r->start->link[s->first[i]] = i ? w->link.level : 0;
         r->start->codec[s->first[i]] = w->link.codec;
     }
@@ -97,7 +98,8 @@ static enum status open_peers(struct runner *r, struct err *err) {
     for (int i = 0; i < r->cluster->nworkers && !status; i++) {
         const struct cluster_worker *w = &r->cluster->worker[i];
         if (!r->keys && !transport_is_loopback(w->address)) {
-            status = err_set(err, STATUS_USAGE, "%s at %s: frames leave this machine encrypted only", w->name, w->address);
+            status = err_set(err, STATUS_USAGE, "%s at %s: frames leave this machine encrypted only", w->name,
+                             w->address);
             err_hint(err, "make keys with 'espalier-deploy keygen' and give --keys DIR");
         }
         if (!status) status = key_of(r, w, keys[i], err);
@@ -191,8 +193,8 @@ static enum status measure(struct runner *r, struct err *err) {
         }
         if (!missing) return STATUS_OK;
         if (log_now_s() > end_s)
-            return err_set(err, STATUS_TIMEOUT, "%s: its latencies were not measured within %.0f s", missing->worker->name,
-                           MEASURE_S);
+            return err_set(err, STATUS_TIMEOUT, "%s: its latencies were not measured within %.0f s",
+                           missing->worker->name, MEASURE_S);
         pause_until(r, TICK_MS);
         if (signals_take(r->signal_fd)) return interrupted(r, err);
         enum status status = runner_serve(r, err);

@@ -16,8 +16,8 @@
 #include <string.h>
 
 enum {
-    AHEAD = 4096,       /* frames accepted and not yet sent, at most */
-    AHEAD_IN_MEMORY = 64, /* likewise if they hold their bytes */
+    AHEAD = 4096,         /* frames accepted and not yet sent, at most; results not yet stored, too */
+    AHEAD_IN_MEMORY = 64, /* the former if they hold their bytes */
     CAREFUL = 3,        /* attempts after which a frame goes alone, so that no other pays for it */
     MOST_ATTEMPTS = 12, /* whatever it does to the workers, it will not be different the next time */
     COLLECT = 64,
@@ -99,7 +99,8 @@ enum status runner_take(struct runner *r, struct err *err) {
         if (!room) return STATUS_OK;
         struct source_frame frame;
         enum source_answer answer;
-        enum status status = source_next(r->source, journal_now_ms(r->journal), &frame, &answer, &r->source_next_ms, err);
+        double now_ms = journal_now_ms(r->journal);
+        enum status status = source_next(r->source, now_ms, &frame, &answer, &r->source_next_ms, err);
         if (status) return status;
         if (answer == SOURCE_WAIT) return STATUS_OK;
         if (answer == SOURCE_END) r->source_ended = true;
@@ -225,7 +226,7 @@ static enum status transmit(struct runner *r, struct frame *f, struct err *err) 
 }
 
 enum status runner_send(struct runner *r, struct err *err) {
-    while (!r->stopping && runner_ready(r)) {
+    while (!r->stopping && runner_ready(r) && r->storing.count < AHEAD) {
         const struct frame *head = frame_queue_head(&r->waiting);
         if (!head) break;
         int credits = head->attempt >= CAREFUL ? 1 : r->credits;
@@ -239,9 +240,8 @@ enum status runner_send(struct runner *r, struct err *err) {
         if (f->attempt >= MOST_ATTEMPTS) {
             status = fail(r, f, "no result in 12 attempts: it stops the workers", err);
         } else if (read_bytes(f, &trouble)) {
-            bool stream = strncmp(f->path, "stdin:", 6) == 0;
-            status = fail(r, f, stream ? "it came on standard input before the interruption, and is gone" : trouble.text,
-                          err);
+            bool gone = strncmp(f->path, "stdin:", 6) == 0;
+            status = fail(r, f, gone ? "it came on standard input before the interruption" : trouble.text, err);
         } else {
             status = transmit(r, f, err);
         }
@@ -358,7 +358,8 @@ enum status runner_repair(struct runner *r, struct err *err) {
         const struct frame *f = r->sent.frames[i];
         double patience = fmin(stall * pow(2, fmin(f->attempt - 1, 10)), fmax(STALL_MAX_MS, stall));
         if (now - f->resent_ms <= patience) continue;
-        log_warn("frame %lld: no result in %.1f s, it will be sent again", (long long)f->seq, (now - f->resent_ms) / 1e3);
+        log_warn("frame %lld: no result in %.1f s, it will be sent again", (long long)f->seq,
+                 (now - f->resent_ms) / 1e3);
         return requeue(r, 0, f->resent_ms + 1e-6, err);
     }
     return STATUS_OK;

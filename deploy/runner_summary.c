@@ -17,7 +17,8 @@ static double frames_per_second(const struct journal_summary *m) {
 static cJSON *summary_json(const struct runner *r, const struct journal_summary *m) {
     cJSON *o = cJSON_CreateObject();
     bool good = o && cJSON_AddStringToObject(o, "policy", controller_policy_name(r->policy)) &&
-                (r->slo_ms > 0 ? cJSON_AddNumberToObject(o, "slo_ms", r->slo_ms) : cJSON_AddNullToObject(o, "slo_ms")) &&
+                (r->slo_ms > 0 ? cJSON_AddNumberToObject(o, "slo_ms", r->slo_ms)
+                               : cJSON_AddNullToObject(o, "slo_ms")) &&
                 cJSON_AddNumberToObject(o, "attainment", share(m->within, m->frames)) &&
                 cJSON_AddNumberToObject(o, "p50_ms", m->p50_ms) && cJSON_AddNumberToObject(o, "p95_ms", m->p95_ms) &&
                 cJSON_AddNumberToObject(o, "p99_ms", m->p99_ms) && cJSON_AddNumberToObject(o, "mean_ms", m->mean_ms) &&
@@ -63,8 +64,8 @@ enum status runner_summarise(struct runner *r, struct err *err) {
     else log_info("%lld frames", (long long)m.frames);
     log_info("latency p50 %.1f ms, p95 %.1f ms, p99 %.1f ms; %.1f frames/s; %lld lost, %lld failed, %lld sent again,"
              " %lld switches",
-             m.p50_ms, m.p95_ms, m.p99_ms, frames_per_second(&m), (long long)(m.frames - m.results), (long long)m.failed,
-             (long long)m.resent, (long long)m.switches);
+             m.p50_ms, m.p95_ms, m.p99_ms, frames_per_second(&m), (long long)(m.frames - m.results),
+             (long long)m.failed, (long long)m.resent, (long long)m.switches);
     if (m.labelled)
         log_info("accuracy %.2f%% of %lld labelled frames", 100 * share(m.correct, m.labelled), (long long)m.labelled);
     return r->config->summary ? write_json(r, &m, err) : STATUS_OK;

@@ -120,7 +120,8 @@ static enum status open_files(struct source *s, const struct source_config *conf
 
 enum status source_create(struct source **out, const struct source_config *config, struct err *err) {
     bool standard_input = strcmp(config->spec, "-") == 0;
-    if (standard_input && config->watch) return err_set(err, STATUS_USAGE, "--watch takes a folder, not standard input");
+    if (standard_input && config->watch)
+        return err_set(err, STATUS_USAGE, "--watch takes a folder, not standard input");
     if (config->fps > 0 && config->trace) return err_set(err, STATUS_USAGE, "--fps and --trace exclude each other");
     if ((config->watch || standard_input) && (config->fps > 0 || config->trace))
         return err_set(err, STATUS_USAGE, "%s comes at its own pace: --fps and --trace are for folders and lists",

@@ -75,8 +75,9 @@ void store_destroy(struct store **pointer) {
     *pointer = NULL;
 }
 
-enum status store_path(const struct store *s, const char *hash, char *path, size_t size, struct err *err) {
-    if (snprintf(path, size, "%s/%s.safetensors", s->folder, hash) >= (int)size)
+enum status store_path(const struct store *s, const char *hash, const char *ending, char *path, size_t size,
+                       struct err *err) {
+    if (snprintf(path, size, "%s/%s%s", s->folder, hash, ending) >= (int)size)
         return err_set(err, STATUS_LIMIT, "%.100s...: path too long", s->folder);
     return STATUS_OK;
 }
@@ -182,7 +183,7 @@ static void make_room(const struct store *s, int64_t room) {
 enum status store_commit(struct store *s, struct err *err) {
     assert(s->fd >= 0 && s->received == s->size);
     char path[PATH];
-    enum status status = store_path(s, s->hash, path, sizeof path, err);
+    enum status status = store_path(s, s->hash, ".safetensors", path, sizeof path, err);
     if (!status && !store_check(s->part, s->hash))
         status = err_set(err, STATUS_FORMAT, "the slice that was received is not what was announced");
     if (!status) make_room(s, (int64_t)s->size);

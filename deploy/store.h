@@ -22,8 +22,10 @@ struct store;
 enum status store_create(struct store **store, const char *folder, struct err *err) MUST_CHECK;
 void store_destroy(struct store **store);
 
-/* The path of a slice, whether or not it is there. */
-enum status store_path(const struct store *store, const char *hash, char *path, size_t size, struct err *err) MUST_CHECK;
+/* The path of a slice, whether or not it is there; `ending`: ".safetensors" for
+ * the slice itself, another for what belongs to it. */
+enum status store_path(const struct store *store, const char *hash, const char *ending, char *path, size_t size,
+                       struct err *err) MUST_CHECK;
 /* Whether the file at `path` has that content; reads all of it. */
 bool store_check(const char *path, const char *hash);
 

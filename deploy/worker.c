@@ -2,6 +2,7 @@
 
 #include "common/file.h"
 #include "common/log.h"
+#include "deploy/kernels/table.h"
 #include "deploy/outlet.h"
 #include "deploy/signals.h"
 #include "deploy/stage_thread.h"
@@ -112,7 +113,7 @@ static void fail_slice(struct worker *w, const char *text) {
 static void load_slice(struct worker *w) {
     struct err err;
     char path[4096];
-    enum status status = store_path(w->store, w->assign.hash, path, sizeof path, &err);
+    enum status status = store_path(w->store, w->assign.hash, ".safetensors", path, sizeof path, &err);
     if (!status)
         status = stage_thread_load(w->thread, path, w->assign.hash, w->assign.stage, w->assign.nstages, &err);
     if (status) {
@@ -306,10 +307,10 @@ static void on_measured(struct worker *w, struct outcome *o) {
 }
 
 static void on_measure(struct worker *w) {
-    char path[4096], name[128];
+    char path[4096], ending[32];
     struct err err;
-    snprintf(name, sizeof name, "%s.%d.profile", w->assign.hash, stage_thread_cores(w->thread));
-    enum status status = store_path(w->store, name, path, sizeof path, &err);
+    snprintf(ending, sizeof ending, ".%s.%d.profile", kernels_best()->isa, stage_thread_cores(w->thread));
+    enum status status = store_path(w->store, w->assign.hash, ending, path, sizeof path, &err);
     if (!status) status = stage_thread_measure(w->thread, path, &err);
     if (status) fail_slice(w, err.text);
 }
@@ -398,7 +399,8 @@ static void watch_next(struct worker *w) {
             bool told = w->refusals >= REFUSALS;
             w->refusals = event == CHANNEL_BARRED ? REFUSALS : w->refusals + 1;
             if (told || w->refusals < REFUSALS) continue;
-            snprintf(w->text, sizeof w->text, "no link to the next stage, %.200s: %.150s", w->assign.next_address, text);
+            snprintf(w->text, sizeof w->text, "no link to the next stage, %.200s: %.150s", w->assign.next_address,
+                     text);
             log_warn("%s", w->text);
         }
     }

@@ -196,7 +196,8 @@ static void expect_all_results(void) {
     sqlite3 *db = NULL;
     sqlite3_stmt *s = NULL;
     assert_int_equal(sqlite3_open(results_path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT seq, label, prob FROM results ORDER BY seq", -1, &s, NULL), SQLITE_OK);
+    const char *sql = "SELECT seq, label, prob FROM results ORDER BY seq";
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
     for (int i = 0; i < FRAMES; i++) {
         assert_int_equal(sqlite3_step(s), SQLITE_ROW);
         assert_int_equal(sqlite3_column_int(s, 0), i);
@@ -225,7 +226,8 @@ static void results_are_those_of_one_device(void **unused) {
     assert_non_null(strstr(summary, "\"lost\":\t0"));
     assert_non_null(strstr(summary, "\"accuracy\":\t0."));
     assert_true(query("SELECT avg(label = truth) FROM frames JOIN results USING (run_id, seq)") > 0);
-    assert_true(query("SELECT count(*) FROM results WHERE json_array_length(stages) = 3 AND levels = '0,0,0'") == FRAMES);
+    assert_true(query("SELECT count(*) FROM results WHERE json_array_length(stages) = 3") == FRAMES);
+    assert_true(query("SELECT count(*) FROM results WHERE levels = '0,0,0'") == FRAMES);
 }
 
 static void a_pruned_plan_crosses_coded_links(void **unused) {
@@ -274,7 +276,7 @@ static void a_signal_stops_it_cleanly(void **unused) {
     process_signal(&runner, SIGINT);
     expect_exit(1);
     expect_said("the same command goes on from there");
-    assert_true(query("SELECT count(*) FROM frames f WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.seq = f.seq)") <= 1);
+    assert_true(query("SELECT count(*) FROM frames") - query("SELECT count(*) FROM results") <= 1);
     start_runner(frames_path, "");
     expect_exit(0);
     expect_all_results();

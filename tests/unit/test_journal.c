@@ -30,7 +30,8 @@ static int teardown(void **unused) {
 }
 
 static struct journal_config config(void) {
-    return (struct journal_config){ .path = path, .model = "m", .source = "folder /x", .policy = "static", .slo_ms = 50 };
+    return (struct journal_config){ .path = path, .model = "m", .source = "folder /x", .policy = "static",
+                                    .slo_ms = 50 };
 }
 
 static struct journal *open_journal(void) {
