@@ -9,5 +9,6 @@ command_fn cmd_predict, cmd_bench, cmd_profile, cmd_selftest;
 command_fn cmd_keygen;
 command_fn cmd_worker;
 command_fn cmd_run;
+command_fn cmd_plan;
 
 #endif

@@ -12,6 +12,7 @@ static const struct program_command commands[] = {
     {"prune", cmd_prune, "a dense, smaller model of one plan"},
     {"worker", cmd_worker, "serve one slice of a pipeline"},
     {"run", cmd_run, "stream frames through the workers and hold the deadline"},
+    {"plan", cmd_plan, "where to cut a model for a cluster"},
     {"keygen", cmd_keygen, "make the keys that devices know each other by"},
     {NULL, NULL, NULL},
 };
