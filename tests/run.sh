@@ -8,6 +8,7 @@
 set -u
 BUILD=$(realpath "$1"); shift
 export BUILD RUN="${RUN:-}" LC_ALL=C
+export OMP_WAIT_POLICY=passive # tests share the cores: a spinning thread would only be in the way
 logs="$BUILD/test-logs"
 
 one() {
