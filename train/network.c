@@ -1,8 +1,7 @@
 /* Passes: every layer in order, each on the kept part of its tensors.
  *
  * A layer that cannot read views gets its input narrowed to what it reads; the
- * copy is made again for backward instead of being kept, and the gradient of
- * it is spread over the whole tensor with zeros for the surplus. */
+ * copy is made again for backward instead of being kept. */
 #include "train/network_private.h"
 
 #include "common/random.h"
@@ -19,6 +18,7 @@ static enum status create_node(struct network *network, int index, struct err *e
     int nsegments, total = 0;
     groups_segments(m->groups, index - 1, &nsegments);
     node->out = (struct layer_tensor){ .c = shape.c, .h = shape.h, .w = shape.w };
+    node->slot = -1;
     node->out_ranges = calloc((size_t)nsegments, sizeof *node->out_ranges);
     if (!node->out_ranges) return err_memory(err, "network");
     node->out.ranges = node->out_ranges;
@@ -31,6 +31,8 @@ static enum status create_node(struct network *network, int index, struct err *e
         if (!node->inputs || !node->in || !node->in_first) return err_memory(err, "network");
         for (int k = 0; k < l->ninputs; k++) {
             node->inputs[k] = l->inputs[k] + 1;
+            network->nodes[node->inputs[k]].nreaders++;
+            network->nodes[node->inputs[k]].reader = index;
             node->in_first[k] = total;
             groups_segments(m->groups, l->inputs[k], &nsegments);
             total += nsegments;
@@ -43,7 +45,7 @@ static enum status create_node(struct network *network, int index, struct err *e
                                                  .ranges = node->in_ranges + node->in_first[k] };
         }
     }
-    return ops_alloc(network->ops, (size_t)network->batch * net_shape_size(shape), &node->out.data, "activations", err);
+    return STATUS_OK;
 }
 
 static enum status create_layer(struct network *network, int index, struct err *err) {
@@ -82,7 +84,7 @@ enum status network_create(struct network **out, struct model *model, int batch,
 
 static void destroy_node(struct network *network, struct node *node) {
     if (node->layer) node->kind->destroy(node->layer);
-    if (network->ops) ops_free(network->ops, &node->out.data);
+    if (network->ops) ops_free(network->ops, &node->buffer);
     free(node->out_ranges);
     free(node->inputs);
     free(node->in);
@@ -111,20 +113,9 @@ struct network_view network_view(struct network *network) { return network->view
 
 /* ---- what both directions share ---- */
 
-/* Input k as the layer reads it: the tensor itself, or a narrowed copy. */
-static bool narrowed(const struct network *network, const struct node *node, int k) {
-    return node->in[k].c != network->nodes[node->inputs[k]].out.c;
-}
-
-static struct layer_pass pass_of(const struct network *network, int index) {
-    const struct node *node = &network->nodes[index];
-    struct random random = random_stream(network->seed, (uint64_t)index, 0);
-    return (struct layer_pass){ network->mode, network->n, node->row, random_next(&random), node->in, node->out };
-}
-
 /* Copies between a tensor and a narrowed copy of it; `back` adds. */
-static void copy_narrow(const struct network *network, const struct node *node, int k, float *whole, float *narrow,
-                        bool back) {
+void network_copy_narrow(const struct network *network, const struct node *node, int k, float *whole, float *narrow,
+                         bool back) {
     const struct layer_tensor *in = &node->in[k], *source = &network->nodes[node->inputs[k]].out;
     size_t rows = (size_t)network->n * (size_t)in->h * (size_t)in->w;
     for (int i = 0, at = 0; i < source->nranges; at += source->ranges[i++].count)
@@ -137,22 +128,23 @@ static void copy_narrow(const struct network *network, const struct node *node, 
         }
 }
 
-static enum status set_inputs(struct network *network, int index, struct err *err) {
+enum status network_set_inputs(struct network *network, int index, struct err *err) {
     struct node *node = &network->nodes[index];
     for (int k = 0; k < node->ninputs; k++) {
         struct layer_tensor *in = &node->in[k];
         float *whole = network->nodes[node->inputs[k]].out.data;
         in->data = whole;
-        if (!narrowed(network, node, k)) continue;
+        in->lazy = network->nodes[node->inputs[k]].out.lazy;
+        if (node->kind->views || !network_narrows(network, node, k)) continue;
         size_t values = (size_t)network->n * (size_t)in->h * (size_t)in->w * (size_t)in->c;
         enum status status = ops_scratch(network->ops, OPS_SCRATCH_INPUT, values, &in->data, err);
         if (status) return status;
-        copy_narrow(network, node, k, whole, in->data, false);
+        network_copy_narrow(network, node, k, whole, in->data, false);
     }
     return STATUS_OK;
 }
 
-static enum status in_layer(enum status status, const struct network *network, int index, struct err *err) {
+enum status network_in_layer(enum status status, const struct network *network, int index, struct err *err) {
     if (status)
         err_prefix(err, "layer %d [%s]", index - 1, net_kind_name(network->model->net->layers[index - 1].kind));
     return status;
@@ -190,6 +182,25 @@ static void read_planar(struct network *network, const float *x) {
                         x[((size_t)n * (size_t)shape.c + (size_t)(t->ranges[i].first + c)) * positions + p];
 }
 
+/* Where a node's output goes: nowhere, if it stays lazy; in place of what is in
+ * front of batch norm, if that is not kept; otherwise to a buffer of its own. */
+static enum status set_output_data(struct network *network, struct node *node, struct err *err) {
+    bool front = node->layer && node->layer->norm && node->layer->front;
+    size_t full = (size_t)network->batch * net_shape_size(net_shape_of(network->model->net, (int)(node - network->nodes) - 1));
+    node->out.data = NULL;
+    if (node->out.lazy) return STATUS_OK;
+    if (front && network->mode != NETWORK_TRAIN) {
+        node->out.data = node->layer->front;
+        return STATUS_OK;
+    }
+    if (!node->buffer) {
+        enum status status = ops_alloc(network->ops, full, &node->buffer, "activations", err);
+        if (status) return status;
+    }
+    node->out.data = node->buffer;
+    return STATUS_OK;
+}
+
 enum status network_forward(struct network *network, const struct plan *plan, enum network_mode mode,
                             const float *input, int n, uint64_t dropout_seed, float *logits, struct err *err) {
     enum status status = check_pass(network, plan, n, err);
@@ -200,13 +211,16 @@ enum status network_forward(struct network *network, const struct plan *plan, en
     network->trained = false;
     ops_begin(network->ops);
     network_set_plan(network, plan);
+    status = set_output_data(network, &network->nodes[0], err);
+    if (status) return status;
     read_planar(network, input);
     for (int i = 1; i < network->nnodes; i++) {
         struct node *node = &network->nodes[i];
-        status = set_inputs(network, i, err);
-        struct layer_pass pass = pass_of(network, i);
+        status = set_output_data(network, node, err);
+        if (!status) status = network_set_inputs(network, i, err);
+        struct layer_pass pass = network_pass(network, i);
         if (!status) status = node->kind->forward(node->layer, &pass, err);
-        if (status) return in_layer(status, network, i, err);
+        if (status) return network_in_layer(status, network, i, err);
     }
     const struct layer_tensor *last = &network->nodes[network->nnodes - 1].out;
     if (last->c * last->h * last->w != network->model->net->classes)
@@ -216,114 +230,9 @@ enum status network_forward(struct network *network, const struct plan *plan, en
     return STATUS_OK;
 }
 
-/* ---- backward ---- */
-
-static bool reads_twice(const struct node *node, int k) {
-    for (int i = 0; i < node->ninputs; i++)
-        if (i != k && node->inputs[i] == node->inputs[k]) return true;
-    return false;
-}
-
-/* Where the layer is to put the gradients of its inputs: in place where that
- * can be, otherwise into scratch, to be added behind it. */
-static enum status set_gradients(struct network *network, struct node *node, struct err *err) {
-    for (int k = 0; k < node->ninputs; k++) {
-        struct layer_tensor *in = &node->in[k];
-        struct node *source = &network->nodes[node->inputs[k]];
-        size_t values = (size_t)network->n * (size_t)in->h * (size_t)in->w * (size_t)in->c;
-        in->grad = NULL;
-        in->add = false;
-        if (!source->wanted) continue;
-        if (node->kind->views && reads_twice(node, k) && !source->started) {
-            ops_zero(network->ops, source->out.grad, values);
-            source->started = true;
-        }
-        in->grad = source->out.grad;
-        in->add = source->started;
-        if (!node->kind->views && (source->started || narrowed(network, node, k))) {
-            enum status status = ops_scratch(network->ops, OPS_SCRATCH_GRADIENT, values, &in->grad, err);
-            if (status) return status;
-            in->add = false;
-        }
-        if (node->kind->views) source->started = true;
-    }
-    return STATUS_OK;
-}
-
-/* Behind the layer: adds what it left in scratch. */
-static void collect_gradients(struct network *network, struct node *node) {
-    for (int k = 0; k < node->ninputs && !node->kind->views; k++) {
-        struct layer_tensor *in = &node->in[k];
-        struct node *source = &network->nodes[node->inputs[k]];
-        if (!in->grad) continue;
-        size_t whole = (size_t)network->n * (size_t)in->h * (size_t)in->w * (size_t)source->out.c;
-        if (narrowed(network, node, k)) {
-            if (!source->started) ops_zero(network->ops, source->out.grad, whole);
-            copy_narrow(network, node, k, source->out.grad, in->grad, true);
-        } else if (in->grad != source->out.grad) {
-            ops_add(network->ops, in->grad, whole, source->out.grad);
-        }
-        source->started = true;
-    }
-}
-
-/* The gradient of a view in place is possible only if nothing is narrowed. */
-static enum status part_in_place(struct network *network, struct node *node, struct layer_pass *pass, struct err *err) {
-    if (!node->in_place || !node->kind->views || network->nodes[node->inputs[0]].out.c == node->out.c) return STATUS_OK;
-    size_t values = layer_values(pass, &pass->out);
-    float *copy;
-    enum status status = ops_scratch(network->ops, OPS_SCRATCH_GRADIENT, values, &copy, err);
-    if (status) return status;
-    ops_copy(network->ops, pass->out.grad, values, copy);
-    pass->out.grad = copy;
-    return STATUS_OK;
-}
-
-static enum status backward_node(struct network *network, int index, struct err *err) {
-    struct node *node = &network->nodes[index];
-    enum status status = set_inputs(network, index, err);
-    if (!status) status = set_gradients(network, node, err);
-    struct layer_pass pass = pass_of(network, index);
-    if (!status) status = part_in_place(network, node, &pass, err);
-    if (!status) status = node->kind->backward(node->layer, &pass, err);
-    if (status) return in_layer(status, network, index, err);
-    collect_gradients(network, node);
-    return STATUS_OK;
-}
-
-/* Which gradients anybody wants: those with weights at or before them. */
-static void set_wanted(struct network *network, bool input) {
-    for (int i = 0; i < network->nnodes; i++) {
-        struct node *node = &network->nodes[i];
-        node->started = false;
-        node->wanted = i == 0 ? input : net_has_weights(&network->model->net->layers[i - 1]);
-        for (int k = 0; k < node->ninputs; k++) node->wanted |= network->nodes[node->inputs[k]].wanted;
-        node->out.grad = node->slot >= 0 ? network->slots[node->slot].values : NULL;
-    }
-    network->nodes[0].out.grad = network->input_grad;
-}
-
 enum status network_backward_input(struct network *network, const float *dlogits, float *dinput, struct err *err) {
     if (!network->trained) return err_set(err, STATUS_USAGE, "a backward pass needs a training pass in front of it");
-    struct node *input = &network->nodes[0], *last = &network->nodes[network->nnodes - 1];
-    enum status status = STATUS_OK;
-    if (dinput && !network->input_grad)
-        status = ops_alloc(network->ops, (size_t)network->batch * net_shape_size(network->model->net->input),
-                           &network->input_grad, "gradient of the input", err);
-    if (status) return status;
-    ops_begin(network->ops);
-    set_wanted(network, dinput != NULL);
-    ops_from_planar(network->ops, dlogits, network->n, last->out.c, last->out.h, last->out.w, last->out.grad);
-    last->started = true;
-    for (int i = network->nnodes - 1; i > 0; i--) {
-        if (!network->nodes[i].started) continue;
-        status = backward_node(network, i, err);
-        if (status) return status;
-    }
-    if (!dinput) return STATUS_OK;
-    if (!input->started) ops_zero(network->ops, input->out.grad, (size_t)network->n * net_shape_size(network->model->net->input));
-    ops_to_planar(network->ops, input->out.grad, network->n, input->out.c, input->out.h, input->out.w, dinput);
-    return STATUS_OK;
+    return network_run_backward(network, dlogits, dinput, err);
 }
 
 enum status network_backward(struct network *network, const float *dlogits, struct err *err) {
@@ -356,7 +265,12 @@ enum status network_activation(struct network *network, int layer, float *out, i
     enum status status = find_node(network, layer, &node, err);
     if (status) return status;
     const struct layer_tensor *t = &node->out;
-    ops_to_planar(network->ops, t->data, network->n, t->c, t->h, t->w, out);
+    const float *values;
+    struct ops_part all = { 0, network->n, 0 };
+    ops_begin(network->ops);
+    status = layer_read(network->ops, t, &all, OPS_SCRATCH_INPUT, &values, err);
+    if (status) return status;
+    ops_to_planar(network->ops, values, network->n, t->c, t->h, t->w, out);
     *channels = t->c;
     return STATUS_OK;
 }

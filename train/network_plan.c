@@ -5,6 +5,8 @@
  * layer, so few buffers serve all; they are laid out once, for full width. */
 #include "train/network_private.h"
 
+#include "common/random.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +50,29 @@ static void set_input(struct network *network, const struct plan *plan, int inde
     in->c = node->kind->views ? network->nodes[source].out.c : compact;
 }
 
+bool network_narrows(const struct network *network, const struct node *node, int k) {
+    return node->in[k].c != network->nodes[node->inputs[k]].out.c;
+}
+
+struct layer_pass network_pass(const struct network *network, int index) {
+    const struct node *node = &network->nodes[index];
+    struct random random = random_stream(network->seed, (uint64_t)index, 0);
+    return (struct layer_pass){ network->mode, network->n, node->row, random_next(&random), node->in, node->out };
+}
+
+/* A tensor behind batch norm stays lazy if its only reader can do with that. */
+static bool stays_lazy(const struct network *network, int index) {
+    const struct node *node = &network->nodes[index];
+    const struct layer *layer = node->layer;
+    if (network->mode == NETWORK_INFERENCE || !layer || !layer->norm || !layer->front || !layer->rectified) return false;
+    if (node->nreaders != 1) return false;
+    const struct node *reader = &network->nodes[node->reader];
+    for (int k = 0; k < reader->ninputs; k++)
+        if (reader->inputs[k] == index && network_narrows(network, reader, k)) return false;
+    struct layer_pass pass = network_pass(network, node->reader);
+    return reader->kind->reads_lazy && reader->kind->reads_lazy(reader->layer, &pass);
+}
+
 void network_set_plan(struct network *network, const struct plan *plan) {
     const struct model *m = network->model;
     counts_set(network->counts, m->net, m->blocks, m->groups, m->levels, plan);
@@ -59,42 +84,31 @@ void network_set_plan(struct network *network, const struct plan *plan) {
         int block = m->blocks->of_layer[i - 1];
         node->row = model_row(m, plan->level[block], plan_incoming(plan, block));
     }
+    for (int i = 0; i < network->nnodes; i++)
+        network->nodes[i].out.lazy = stays_lazy(network, i) ? network->nodes[i].layer : NULL;
 }
 
 /* ---- gradient buffers ---- */
 
-struct lives {
-    int *last_reader, *readers; /* [nnodes] */
-    bool *busy;                 /* [slots] */
-};
-
 /* The smallest free slot that is large enough, else the largest, which grows,
  * else a new one. */
-static int take(struct network *network, struct lives *lives, size_t size) {
+static int take(struct network *network, bool *busy, size_t size) {
     int best = -1;
     for (int s = 0; s < network->nslots; s++) {
-        if (lives->busy[s]) continue;
+        if (busy[s]) continue;
         size_t own = network->slots[s].size, other = best < 0 ? 0 : network->slots[best].size;
         bool fits = own >= size, better = best < 0 || (fits ? other < size || own < other : own > other && other < size);
         if (better) best = s;
     }
     if (best < 0) best = network->nslots++;
     if (network->slots[best].size < size) network->slots[best].size = size;
-    lives->busy[best] = true;
+    busy[best] = true;
     return best;
 }
 
-static void lay_out(struct network *network, struct lives *lives) {
+static void lay_out(struct network *network, bool *busy) {
     int last = network->nnodes - 1;
-    for (int i = 0; i <= last; i++) {
-        lives->last_reader[i] = -1;
-        for (int k = 0; k < network->nodes[i].ninputs; k++) {
-            lives->last_reader[network->nodes[i].inputs[k]] = i;
-            lives->readers[network->nodes[i].inputs[k]]++;
-        }
-        network->nodes[i].slot = -1;
-    }
-    network->nodes[last].slot = take(network, lives, net_shape_size(network->model->net->layers[last - 1].out));
+    network->nodes[last].slot = take(network, busy, net_shape_size(network->model->net->layers[last - 1].out));
     for (int i = last; i > 0; i--) {
         struct node *node = &network->nodes[i];
         if (node->slot < 0) continue; /* nobody reads it */
@@ -103,26 +117,23 @@ static void lay_out(struct network *network, struct lives *lives) {
             struct node *input = &network->nodes[source];
             if (source == 0 || input->slot >= 0) continue;
             struct net_shape shape = net_shape_of(network->model->net, source - 1);
-            bool in_place = node->kind->in_place && k == 0 && lives->readers[source] == 1;
-            input->slot = in_place ? node->slot : take(network, lives, net_shape_size(shape));
+            bool in_place = node->kind->in_place && k == 0 && input->nreaders == 1;
+            input->slot = in_place ? node->slot : take(network, busy, net_shape_size(shape));
             node->in_place |= in_place;
         }
-        if (!node->in_place) lives->busy[node->slot] = false;
+        if (!node->in_place) busy[node->slot] = false;
     }
 }
 
 enum status network_slots_create(struct network *network, struct err *err) {
     size_t n = (size_t)network->nnodes;
-    struct lives lives = { calloc(n, sizeof(int)), calloc(n, sizeof(int)), calloc(n + 1, sizeof(bool)) };
+    bool *busy = calloc(n + 1, sizeof *busy);
     network->slots = calloc(n + 1, sizeof *network->slots);
-    enum status status = STATUS_OK;
-    if (!lives.last_reader || !lives.readers || !lives.busy || !network->slots) status = err_memory(err, "gradients");
-    else lay_out(network, &lives);
+    enum status status = busy && network->slots ? STATUS_OK : err_memory(err, "gradients");
+    if (!status) lay_out(network, busy);
     for (int s = 0; s < network->nslots && !status; s++)
         status = ops_alloc(network->ops, (size_t)network->batch * network->slots[s].size, &network->slots[s].values,
                            "gradients of activations", err);
-    free(lives.last_reader);
-    free(lives.readers);
-    free(lives.busy);
+    free(busy);
     return status;
 }

@@ -11,6 +11,8 @@ struct node { /* a layer in the network; also, without a layer, the network's in
     int ninputs;
     int *inputs;              /* nodes */
     struct layer_tensor out;  /* of the last pass */
+    float *buffer;            /* out.data's own, made when first needed; full width */
+    int nreaders, reader;     /* how many inputs it is, and of which node last */
     struct layer_range *out_ranges;
     struct layer_tensor *in;  /* what the layer reads of its inputs */
     struct layer_range *in_ranges; /* of all inputs: input k's begin at in_first[k] */
@@ -51,7 +53,18 @@ struct layer_params network_params_of(const struct network *network, int layer);
 
 /* network_plan.c: gradient buffers, and the shapes of a pass. */
 enum status network_slots_create(struct network *network, struct err *err) MUST_CHECK;
-/* Sets every node's tensors to what the plan keeps. */
+/* Sets every node's tensors to what the plan keeps; decides which stay lazy. */
 void network_set_plan(struct network *network, const struct plan *plan);
+/* Whether a layer reads fewer channels of input k than there are, and needs a copy. */
+bool network_narrows(const struct network *network, const struct node *node, int k);
+struct layer_pass network_pass(const struct network *network, int index);
+
+/* network_backward.c. */
+enum status network_run_backward(struct network *network, const float *dlogits, float *dinput, struct err *err) MUST_CHECK;
+/* network.c: data of the inputs; narrowed copies. */
+enum status network_set_inputs(struct network *network, int index, struct err *err) MUST_CHECK;
+void network_copy_narrow(const struct network *network, const struct node *node, int k, float *whole, float *narrow,
+                         bool back);
+enum status network_in_layer(enum status status, const struct network *network, int index, struct err *err) MUST_CHECK;
 
 #endif

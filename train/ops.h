@@ -31,20 +31,41 @@ void ops_begin(struct ops *ops);
 /* Zeroed, 64-byte aligned; `what` for the error. */
 enum status ops_alloc(struct ops *ops, size_t count, float **values, const char *what, struct err *err) MUST_CHECK;
 void ops_free(struct ops *ops, float **values);
-/* Room for `count` values that lasts until the same use is asked for again. */
+/* Room for `count` values that lasts until the same use is asked for again;
+ * inside of a part, each thread has its own. */
 enum ops_scratch {
     OPS_SCRATCH_WEIGHTS, /* the backend's own */
     OPS_SCRATCH_GATHERED,
-    OPS_SCRATCH_BIAS,
+    OPS_SCRATCH_DWEIGHTS,
+    OPS_SCRATCH_DWEIGHTS_PART,
+    OPS_SCRATCH_PRIMITIVE,
     OPS_SCRATCH_NORM,
     OPS_SCRATCH_LAYER, /* a layer's, within one call */
-    OPS_SCRATCH_INPUT, /* the network's: an input narrowed to what is read, */
-    OPS_SCRATCH_INPUT_2,
+    OPS_SCRATCH_LAYER_2,
+    OPS_SCRATCH_LAYER_3,
+    OPS_SCRATCH_INPUT,    /* the network's: an input narrowed to what is read, */
     OPS_SCRATCH_GRADIENT, /* and the gradient of it */
-    OPS_SCRATCH_GRADIENT_2,
     OPS_SCRATCH_COUNT
 };
 enum status ops_scratch(struct ops *ops, enum ops_scratch use, size_t count, float **values, struct err *err) MUST_CHECK;
+
+/* ---- parts ---- */
+
+/* A few images of a pass, small enough that what a layer does with them one
+ * step after another stays in a core's cache. */
+struct ops_part {
+    int first, n; /* images */
+    int thread;   /* of ops_threads */
+};
+typedef enum status ops_part_body(void *context, const struct ops_part *part, struct err *err);
+/* Runs the body for all parts of n images, a thread's parts in order. With
+ * more than one part, what the body calls runs on its own thread only;
+ * otherwise on all of them. */
+enum status ops_parts_run(struct ops *ops, int n, int images_per_part, ops_part_body *body, void *context,
+                          struct err *err) MUST_CHECK;
+int ops_threads(const struct ops *ops);
+/* Images per part for loops that touch so many values per image. */
+int ops_part_images(const struct ops *ops, int n, size_t values_per_image);
 
 /* ---- activations ---- */
 
@@ -91,15 +112,25 @@ struct ops_conv;
 /* From the cache, made at the first request; owned by `ops`. */
 enum status ops_conv_get(struct ops *ops, const struct ops_conv_shape *shape, struct ops_conv **conv,
                          struct err *err) MUST_CHECK;
-/* bias [oc]: NULL without. */
-enum status ops_conv_forward(struct ops_conv *conv, const float *x, const struct ops_weights *weights,
-                             const float *bias, float *y, struct err *err) MUST_CHECK;
+/* Images per part that its passes are run with. */
+int ops_conv_images(const struct ops_conv *conv);
+
+/* Outside of parts, before a pass: lays out the kept weights for it. */
+enum ops_direction { OPS_FORWARD, OPS_BACKWARD };
+enum status ops_conv_pack(struct ops_conv *conv, enum ops_direction direction, const struct ops_weights *weights,
+                          struct err *err) MUST_CHECK;
+/* In parts; x, y, dx and dy are the part's. bias [oc]: NULL without. */
+enum status ops_conv_forward(struct ops_conv *conv, const struct ops_part *part, const float *x, const float *bias,
+                             float *y, struct err *err) MUST_CHECK;
 /* dy: behind the rectifier's derivative. dx is overwritten. */
-enum status ops_conv_backward_data(struct ops_conv *conv, const float *dy, const struct ops_weights *weights, float *dx,
+enum status ops_conv_backward_data(struct ops_conv *conv, const struct ops_part *part, const float *dy, float *dx,
                                    struct err *err) MUST_CHECK;
-/* Adds to dweights and dbias (NULL without bias). */
-enum status ops_conv_backward_weights(struct ops_conv *conv, const float *x, const float *dy,
-                                      const struct ops_weights *dweights, float *dbias, struct err *err) MUST_CHECK;
+/* The part's share of the weights' gradient is kept until it is added up: */
+enum status ops_conv_backward_weights(struct ops_conv *conv, const struct ops_part *part, const float *x,
+                                      const float *dy, struct err *err) MUST_CHECK;
+/* Outside of parts, behind the pass: adds to dweights and dbias (NULL without bias). */
+enum status ops_conv_add_gradient(struct ops_conv *conv, const struct ops_weights *dweights, float *dbias,
+                                  struct err *err) MUST_CHECK;
 
 /* ---- pooling ---- */
 
@@ -110,28 +141,34 @@ struct ops_pool_shape {
 struct ops_pool;
 enum status ops_pool_get(struct ops *ops, const struct ops_pool_shape *shape, struct ops_pool **pool,
                          struct err *err) MUST_CHECK;
-/* Values of workspace that forward leaves for backward: where the maxima were. */
+int ops_pool_images(const struct ops_pool *pool);
+/* Values of workspace per image that forward leaves for backward: where the maxima were. */
 size_t ops_pool_workspace(const struct ops_pool *pool);
-enum status ops_pool_forward(struct ops_pool *pool, const float *x, float *y, float *workspace, struct err *err) MUST_CHECK;
-/* dx is overwritten. */
-enum status ops_pool_backward(struct ops_pool *pool, const float *dy, const float *workspace, float *dx,
-                              struct err *err) MUST_CHECK;
+/* In parts; workspace is the part's too. dx is overwritten. */
+enum status ops_pool_forward(struct ops_pool *pool, const struct ops_part *part, const float *x, float *y,
+                             float *workspace, struct err *err) MUST_CHECK;
+enum status ops_pool_backward(struct ops_pool *pool, const struct ops_part *part, const float *dy,
+                              const float *workspace, float *dx, struct err *err) MUST_CHECK;
 /* Mean over h * w positions: x [n, positions, c], y [n, c]. */
 void ops_average(struct ops *ops, const float *x, int n, int positions, int c, float *y);
 void ops_average_backward(struct ops *ops, const float *dy, int n, int positions, int c, float *dx);
 
 /* ---- batch norm: x, y [rows, c], the rest [c] ---- */
 
-/* Mean and biased variance. */
-enum status ops_norm_stats(struct ops *ops, const float *x, size_t rows, int c, float *mean, float *var,
-                           struct err *err) MUST_CHECK;
+/* Takes rows into running moments: their count, means, and sums of squared
+ * differences from the mean. */
+struct ops_moments {
+    double count, *mean, *square;
+};
+enum status ops_norm_moments(struct ops *ops, const float *x, size_t rows, int c, struct ops_moments *moments,
+                             struct err *err) MUST_CHECK;
 /* y = rectifier(x * scale + shift); y may be x. */
 enum status ops_norm_apply(struct ops *ops, const float *x, size_t rows, int c, const float *scale, const float *shift,
                            struct ops_rectifier r, float *y, struct err *err) MUST_CHECK;
 /* With g = dy * the rectifier's derivative at x * scale + shift:
- * sum_g = sum of g, sum_gx = sum of g * (x - mean), over rows. */
+ * adds the sum of g to sum_g, and that of g * (x - mean) to sum_gx. */
 enum status ops_norm_sums(struct ops *ops, const float *x, const float *dy, size_t rows, int c, const float *mean,
-                          const float *scale, const float *shift, struct ops_rectifier r, float *sum_g, float *sum_gx,
+                          const float *scale, const float *shift, struct ops_rectifier r, double *sum_g, double *sum_gx,
                           struct err *err) MUST_CHECK;
 /* dx = a * g + b * x + d; dx may be dy. */
 enum status ops_norm_backward(struct ops *ops, const float *x, const float *dy, size_t rows, int c, const float *scale,
@@ -173,8 +210,14 @@ void ops_join(struct ops *ops, const struct ops_join *join, const float *x, floa
 void ops_join_backward(struct ops *ops, const struct ops_join *join, const float *dy, float *dx, bool add);
 /* Behind it, for the other branch: dy *= alpha at those positions. */
 void ops_join_scale(struct ops *ops, const struct ops_join *join, float *dy);
-/* The same for equal maps with alpha and beta 1: y = rectifier(a + b). */
-void ops_add_rectified(struct ops *ops, const float *a, const float *b, size_t count, struct ops_rectifier r, float *y);
+/* The same for equal maps with alpha and beta 1: y = rectifier(a + b), where a
+ * and b may be values still to be normalised. */
+struct ops_lazy {
+    const float *values, *scale, *shift; /* rectifier(values * scale + shift); scale NULL: the values */
+    struct ops_rectifier r;
+};
+enum status ops_add_lazy(struct ops *ops, const struct ops_lazy *a, const struct ops_lazy *b, size_t rows, int c,
+                         struct ops_rectifier r, float *y, struct err *err) MUST_CHECK;
 
 /* Keeps each value with probability 1 - p and scales it by 1 / (1 - p); the
  * draw depends on seed and index only, so backward is the same call. */

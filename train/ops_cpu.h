@@ -18,7 +18,8 @@ struct ops;
 /* Part `thread` of a loop: elements [first, last). */
 typedef void ops_loop(const void *args, size_t first, size_t last, int thread);
 /* Splits [0, count) evenly, in multiples of `grain`, `cost` being the work of
- * an element in units of a value read: small loops stay on one thread. */
+ * an element in units of a value read: small loops stay on one thread, as does
+ * everything inside of a part. */
 void ops_parallel(const struct ops *ops, size_t count, size_t grain, size_t cost, ops_loop *loop, const void *args);
 
 #endif

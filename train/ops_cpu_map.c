@@ -3,18 +3,19 @@
 #include "train/ops_onednn.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 enum { SERIAL = 16384 }; /* values: below, starting the threads costs more */
 
 void ops_parallel(const struct ops *ops, size_t count, size_t grain, size_t cost, ops_loop *loop, const void *args) {
     if (count == 0) return;
-    if (ops->threads == 1 || count * cost < SERIAL) {
+    if (ops->nthreads == 1 || count * cost < SERIAL || omp_in_parallel()) {
         loop(args, 0, count, 0);
         return;
     }
-    size_t grains = (count + grain - 1) / grain, parts = (size_t)ops->threads;
-#pragma omp parallel for schedule(static, 1) num_threads(ops->threads)
+    size_t grains = (count + grain - 1) / grain, parts = (size_t)ops->nthreads;
+#pragma omp parallel for schedule(static, 1) num_threads(ops->nthreads)
     for (size_t t = 0; t < parts; t++) {
         size_t first = grains * t / parts * grain, last = grains * (t + 1) / parts * grain;
         if (last > count) last = count;
@@ -74,20 +75,6 @@ bool ops_rectifier_of(enum activation activation, struct ops_rectifier *r) {
     case ACTIVATION_RELIE: *r = (struct ops_rectifier){ 0.01f, INFINITY }; return true;
     default: return false;
     }
-}
-
-OPS_CLONES static void add_rectified(const void *args, size_t first, size_t last, int thread) {
-    const struct span *s = args;
-    const float *a = s->x, *b = s->g;
-    float *restrict y = s->y, slope = s->r.slope, cap = s->r.cap;
-    for (size_t i = first; i < last; i++) {
-        float z = a[i] + b[i], above = z < cap ? z : cap;
-        y[i] = z > 0 ? above : slope * z;
-    }
-}
-
-void ops_add_rectified(struct ops *ops, const float *a, const float *b, size_t count, struct ops_rectifier r, float *y) {
-    ops_parallel(ops, count, 16, 3, add_rectified, &(struct span){ .x = a, .g = b, .y = y, .r = r });
 }
 
 OPS_CLONES static void rectify(const void *args, size_t first, size_t last, int thread) {
@@ -163,8 +150,10 @@ static inline uint32_t draw(uint32_t i, uint32_t low, uint32_t high) {
 OPS_CLONES static void drop(const void *args, size_t first, size_t last, int thread) {
     const struct span *s = args;
     uint32_t low = (uint32_t)s->seed, high = (uint32_t)(s->seed >> 32), keep = s->keep;
-    float scale = s->scale;
-    for (size_t i = first; i < last; i++) s->y[i] = s->x[i] * (draw((uint32_t)i, low, high) < keep ? scale : 0.0f);
+    const float *x = s->x;
+    float *y = s->y, scale = s->scale;
+#pragma GCC ivdep
+    for (size_t i = first; i < last; i++) y[i] = x[i] * (draw((uint32_t)i, low, high) < keep ? scale : 0.0f);
 }
 
 void ops_dropout(struct ops *ops, const float *x, size_t count, float probability, uint64_t seed, float *y) {

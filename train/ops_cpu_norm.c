@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WIDE = 128, CHUNK = 32, MAX_TABLES = 6 };
+enum { WIDE = 128, CHUNK = 64, MAX_TABLES = 6 };
 
 struct wide {
     const float *x, *g;
@@ -23,12 +23,13 @@ struct wide {
     float *table[MAX_TABLES];  /* [width]: per channel, repeated */
     float *partial;            /* [threads][2][width] */
     double *sums;              /* [threads][2][c] */
-    struct ops_rectifier r;
+    struct ops_rectifier r, ra, rb;
 };
 
+/* Tables that are NULL become scales of 1 (even ones) and shifts of 0. */
 static enum status widen(struct ops *ops, size_t rows, int c, const float *const *channels, int ntables, struct wide *w,
                          struct err *err) {
-    size_t m = 1, threads = (size_t)ops->threads;
+    size_t m = 1, threads = (size_t)ops->nthreads;
     w->c = (size_t)c;
     while (w->c * m < WIDE) m *= 2;
     w->width = w->c * m;
@@ -42,7 +43,8 @@ static enum status widen(struct ops *ops, size_t rows, int c, const float *const
     if (status) return status;
     for (int t = 0; t < ntables; t++) {
         w->table[t] = p + (size_t)t * w->width;
-        for (size_t i = 0; i < m; i++) memcpy(w->table[t] + i * w->c, channels[t], w->c * sizeof(float));
+        for (size_t i = 0; i < w->width && !channels[t]; i++) w->table[t][i] = t % 2 ? 0 : 1;
+        for (size_t i = 0; i < m && channels[t]; i++) memcpy(w->table[t] + i * w->c, channels[t], w->c * sizeof(float));
     }
     w->partial = p + tables;
     w->sums = (double *)(void *)(p + tables + partial);
@@ -68,14 +70,14 @@ static void fold(const struct wide *w, int thread) {
 
 /* Totals of all threads into those of the first. */
 static const double *total(const struct ops *ops, struct wide *w) {
-    for (int t = 1; t < ops->threads; t++)
+    for (int t = 1; t < ops->nthreads; t++)
         for (size_t i = 0; i < 2 * w->c; i++) w->sums[i] += w->sums[(size_t)t * 2 * w->c + i];
     return w->sums;
 }
 
 /* ---- statistics ---- */
 
-OPS_CLONES static void stats_loop(const void *args, size_t first, size_t last, int thread) {
+OPS_CLONES static void moments_loop(const void *args, size_t first, size_t last, int thread) {
     const struct wide *w = args;
     const float *restrict pivot = w->table[0];
     float *restrict s1 = w->partial + (size_t)thread * 2 * w->width, *restrict s2 = s1 + w->width;
@@ -85,6 +87,7 @@ OPS_CLONES static void stats_loop(const void *args, size_t first, size_t last, i
         for (; row + 4 <= end && row + 4 <= w->rows; row += 4) {
             const float *restrict x = w->x + row * w->width;
             size_t n = w->width;
+#pragma GCC ivdep
             for (size_t i = 0; i < n; i++) {
                 float a = x[i] - pivot[i], b = x[n + i] - pivot[i];
                 float c = x[2 * n + i] - pivot[i], d = x[3 * n + i] - pivot[i];
@@ -95,6 +98,7 @@ OPS_CLONES static void stats_loop(const void *args, size_t first, size_t last, i
         for (; row < end; row++) {
             const float *restrict x = w->x + row * w->width;
             size_t n = row_width(w, row);
+#pragma GCC ivdep
             for (size_t i = 0; i < n; i++) {
                 float a = x[i] - pivot[i];
                 s1[i] += a;
@@ -105,18 +109,22 @@ OPS_CLONES static void stats_loop(const void *args, size_t first, size_t last, i
     }
 }
 
-enum status ops_norm_stats(struct ops *ops, const float *x, size_t rows, int c, float *mean, float *var,
-                           struct err *err) {
+/* Moments of these rows, joined to those so far (Chan, Golub, LeVeque: Updating
+ * formulae and a pairwise algorithm for computing sample variances, 1979). */
+enum status ops_norm_moments(struct ops *ops, const float *x, size_t rows, int c, struct ops_moments *m, struct err *err) {
     struct wide w = { .x = x };
     enum status status = widen(ops, rows, c, (const float *[]){ x }, 1, &w, err);
     if (status) return status;
-    run(ops, &w, stats_loop);
+    run(ops, &w, moments_loop);
     const double *sums = total(ops, &w);
+    double n = (double)rows, before = m->count, count = before + n;
     for (int i = 0; i < c; i++) {
-        double m = sums[i] / (double)rows, v = sums[c + i] / (double)rows - m * m;
-        mean[i] = (float)(m + (double)w.table[0][i]);
-        var[i] = (float)(v > 0 || isnan(v) ? v : 0);
+        double mean = sums[i] / n, square = sums[c + i] - sums[i] * mean;
+        double step = mean + (double)w.table[0][i] - m->mean[i];
+        m->mean[i] += step * n / count;
+        m->square[i] += (square < 0 ? 0 : square) + step * step * before * n / count;
     }
+    m->count = count;
     return STATUS_OK;
 }
 
@@ -166,6 +174,7 @@ OPS_CLONES static void sums_loop(const void *args, size_t first, size_t last, in
         for (; row + 2 <= end && row + 2 <= w->rows; row += 2) {
             const float *restrict x = w->x + row * w->width, *restrict dy = w->g + row * w->width;
             size_t n = w->width;
+#pragma GCC ivdep
             for (size_t i = 0; i < n; i++) {
                 float a = gradient(x[i], dy[i], scale[i], shift[i], slope, cap);
                 float b = gradient(x[n + i], dy[n + i], scale[i], shift[i], slope, cap);
@@ -176,6 +185,7 @@ OPS_CLONES static void sums_loop(const void *args, size_t first, size_t last, in
         for (; row < end; row++) {
             const float *restrict x = w->x + row * w->width, *restrict dy = w->g + row * w->width;
             size_t n = row_width(w, row);
+#pragma GCC ivdep
             for (size_t i = 0; i < n; i++) {
                 float a = gradient(x[i], dy[i], scale[i], shift[i], slope, cap);
                 s1[i] += a;
@@ -187,7 +197,7 @@ OPS_CLONES static void sums_loop(const void *args, size_t first, size_t last, in
 }
 
 enum status ops_norm_sums(struct ops *ops, const float *x, const float *dy, size_t rows, int c, const float *mean,
-                          const float *scale, const float *shift, struct ops_rectifier r, float *sum_g, float *sum_gx,
+                          const float *scale, const float *shift, struct ops_rectifier r, double *sum_g, double *sum_gx,
                           struct err *err) {
     struct wide w = { .x = x, .g = dy, .r = r };
     enum status status = widen(ops, rows, c, (const float *[]){ scale, shift, mean }, 3, &w, err);
@@ -195,8 +205,8 @@ enum status ops_norm_sums(struct ops *ops, const float *x, const float *dy, size
     run(ops, &w, sums_loop);
     const double *sums = total(ops, &w);
     for (int i = 0; i < c; i++) {
-        sum_g[i] = (float)sums[i];
-        sum_gx[i] = (float)sums[c + i];
+        sum_g[i] += sums[i];
+        sum_gx[i] += sums[c + i];
     }
     return STATUS_OK;
 }
@@ -224,5 +234,34 @@ enum status ops_norm_backward(struct ops *ops, const float *x, const float *dy, 
     struct wide w = { .x = x, .g = dy, .y = dx, .r = r };
     enum status status = widen(ops, rows, c, (const float *[]){ scale, shift, a, b, d }, 5, &w, err);
     if (!status) run(ops, &w, backward_loop);
+    return status;
+}
+
+/* ---- sums of values still to be normalised ---- */
+
+OPS_CLONES static void add_lazy_loop(const void *args, size_t first, size_t last, int thread) {
+    const struct wide *w = args;
+    const float *restrict a_scale = w->table[0], *restrict a_shift = w->table[1];
+    const float *restrict b_scale = w->table[2], *restrict b_shift = w->table[3];
+    struct ops_rectifier r = w->r, ra = w->ra, rb = w->rb;
+    for (size_t row = first; row < last; row++) {
+        const float *restrict a = w->x + row * w->width, *restrict b = w->g + row * w->width;
+        float *restrict y = w->y + row * w->width;
+        size_t n = row_width(w, row);
+#pragma GCC ivdep
+        for (size_t i = 0; i < n; i++) {
+            float za = a[i] * a_scale[i] + a_shift[i], ya = za < ra.cap ? za : ra.cap;
+            float zb = b[i] * b_scale[i] + b_shift[i], yb = zb < rb.cap ? zb : rb.cap;
+            float z = (za > 0 ? ya : ra.slope * za) + (zb > 0 ? yb : rb.slope * zb), above = z < r.cap ? z : r.cap;
+            y[i] = z > 0 ? above : r.slope * z;
+        }
+    }
+}
+
+enum status ops_add_lazy(struct ops *ops, const struct ops_lazy *a, const struct ops_lazy *b, size_t rows, int c,
+                         struct ops_rectifier r, float *y, struct err *err) {
+    struct wide w = { .x = a->values, .g = b->values, .y = y, .r = r, .ra = a->r, .rb = b->r };
+    enum status status = widen(ops, rows, c, (const float *[]){ a->scale, a->shift, b->scale, b->shift }, 4, &w, err);
+    if (!status) run(ops, &w, add_lazy_loop);
     return status;
 }

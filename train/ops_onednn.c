@@ -1,10 +1,12 @@
-/* The context of the oneDNN backend, and its primitives as numbered arguments. */
+/* The oneDNN backend's context, its threads and parts, and primitives as
+ * numbered arguments. */
 #include "train/ops_onednn.h"
 
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* A primitive per layer shape and direction for every width that the level
  * table allows; oneDNN's own limit of 1,024 would compile them again and again. */
@@ -19,13 +21,23 @@ enum status onednn_status(dnnl_status_t status, const char *what, struct err *er
     }
 }
 
+/* Half of the second-level cache: the rest is for weights and what is read once. */
+static size_t cache_bytes(void) {
+    long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return bytes > 0 ? (size_t)bytes / 2 : (size_t)256 << 10;
+}
+
 enum status ops_create(struct ops **out, int threads, struct err *err) {
     struct ops *ops = calloc(1, sizeof *ops);
     if (!ops) return err_memory(err, "training backend");
-    ops->threads = threads < 1 ? 1 : threads;
-    enum status status = onednn_status(dnnl_engine_create(&ops->engine, dnnl_cpu, 0), "processor", err);
-    if (!status)
-        status = onednn_status(dnnl_stream_create(&ops->stream, ops->engine, dnnl_stream_default_flags), "stream", err);
+    ops->nthreads = threads < 1 ? 1 : threads;
+    ops->cache_bytes = cache_bytes();
+    ops->threads = calloc((size_t)ops->nthreads, sizeof *ops->threads);
+    enum status status = ops->threads ? STATUS_OK : err_memory(err, "training backend");
+    if (!status) status = onednn_status(dnnl_engine_create(&ops->engine, dnnl_cpu, 0), "processor", err);
+    for (int t = 0; t < ops->nthreads && !status; t++)
+        status = onednn_status(dnnl_stream_create(&ops->threads[t].stream, ops->engine, dnnl_stream_default_flags),
+                               "stream", err);
     if (!status) status = onednn_status(dnnl_set_primitive_cache_capacity(PRIMITIVE_CACHE), "cache", err);
     if (status) ops_destroy(&ops);
     else *out = ops;
@@ -37,14 +49,19 @@ void ops_destroy(struct ops **out) {
     if (!ops) return;
     onednn_cache_clear(&ops->convs, onednn_conv_destroy);
     onednn_cache_clear(&ops->pools, onednn_pool_destroy);
-    for (int i = 0; i < OPS_SCRATCH_COUNT; i++) ops_free(ops, &ops->scratch[i]);
-    if (ops->stream) dnnl_stream_destroy(ops->stream);
+    for (int t = 0; ops->threads && t < ops->nthreads; t++) {
+        for (int i = 0; i < OPS_SCRATCH_COUNT; i++) ops_free(ops, &ops->threads[t].scratch[i]);
+        if (ops->threads[t].stream) dnnl_stream_destroy(ops->threads[t].stream);
+    }
+    free(ops->threads);
     if (ops->engine) dnnl_engine_destroy(ops->engine);
     free(ops);
     *out = NULL;
 }
 
-void ops_begin(struct ops *ops) { omp_set_num_threads(ops->threads); }
+void ops_begin(struct ops *ops) { omp_set_num_threads(ops->nthreads); }
+
+int ops_threads(const struct ops *ops) { return ops->nthreads; }
 
 /* ---- memory ---- */
 
@@ -68,16 +85,55 @@ void ops_free(struct ops *ops, float **values) {
     *values = NULL;
 }
 
+struct ops_thread *ops_own_thread(struct ops *ops) {
+    return &ops->threads[omp_in_parallel() ? omp_get_thread_num() : 0];
+}
+
 enum status ops_scratch(struct ops *ops, enum ops_scratch use, size_t count, float **values, struct err *err) {
-    if (count > ops->scratch_count[use]) {
+    struct ops_thread *own = ops_own_thread(ops);
+    if (count > own->scratch_count[use]) {
         float *p = NULL;
         enum status status = ops_alloc(ops, count, &p, "scratch", err);
         if (status) return status;
-        ops_free(ops, &ops->scratch[use]);
-        ops->scratch[use] = p;
-        ops->scratch_count[use] = count;
+        ops_free(ops, &own->scratch[use]);
+        own->scratch[use] = p;
+        own->scratch_count[use] = count;
     }
-    *values = ops->scratch[use];
+    *values = own->scratch[use];
+    return STATUS_OK;
+}
+
+/* ---- parts ---- */
+
+int ops_part_images(const struct ops *ops, int n, size_t values_per_image) {
+    int threads = ops->nthreads;
+    if (n < threads) return n;
+    size_t fit = ops->cache_bytes / sizeof(float) / (values_per_image ? values_per_image : 1);
+    int most = fit < 1 ? 1 : fit > (size_t)n ? n : (int)fit;
+    int rounds = (n + threads * most - 1) / (threads * most), parts = threads * rounds;
+    return (n + parts - 1) / parts;
+}
+
+enum status ops_parts_run(struct ops *ops, int n, int images_per_part, ops_part_body *body, void *context,
+                          struct err *err) {
+    if (n <= images_per_part) return body(context, &(struct ops_part){ 0, n, 0 }, err);
+    int parts = (n + images_per_part - 1) / images_per_part;
+#pragma omp parallel num_threads(ops->nthreads)
+    {
+        int t = omp_get_thread_num();
+        struct ops_thread *own = &ops->threads[t];
+        own->status = STATUS_OK;
+        for (int k = parts * t / ops->nthreads; k < parts * (t + 1) / ops->nthreads && !own->status; k++) {
+            int first = k * images_per_part, left = n - first;
+            struct ops_part part = { first, left < images_per_part ? left : images_per_part, t };
+            own->status = body(context, &part, &own->err);
+        }
+    }
+    for (int t = 0; t < ops->nthreads; t++) {
+        if (!ops->threads[t].status) continue;
+        if (err) *err = ops->threads[t].err;
+        return ops->threads[t].status;
+    }
     return STATUS_OK;
 }
 
@@ -88,15 +144,37 @@ enum status onednn_map_desc(dnnl_memory_desc_t *desc, int n, int c, int h, int w
                          err);
 }
 
+void onednn_threads_set(const struct ops *ops, bool single) { omp_set_num_threads(single ? 1 : ops->nthreads); }
+
+dnnl_status_t onednn_attr_create(dnnl_primitive_attr_t *attr) {
+    dnnl_status_t st = dnnl_primitive_attr_create(attr);
+    return st ? st : dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+}
+
+static enum status create_argument(struct onednn_primitive *p, const struct ops *ops, const dnnl_memory_desc_t *md,
+                                   int id, struct err *err) {
+    int index = p->nargs++;
+    p->ids[index] = id;
+    p->values[index] = (dnnl_memory_desc_get_size(md) + sizeof(float) - 1) / sizeof(float);
+    enum status status = STATUS_OK;
+    for (int t = 0; t < p->nthreads && !status; t++)
+        status = onednn_status(dnnl_memory_create(&p->memory[t * ONEDNN_MAX_ARGS + index], md, ops->engine,
+                                                  DNNL_MEMORY_NONE), "argument", err);
+    return status;
+}
+
 enum status onednn_primitive_create(struct onednn_primitive *primitive, struct ops *ops, dnnl_primitive_desc_t desc,
-                                    int nargs, const int *args, struct err *err) {
-    struct onednn_primitive p = { 0 };
+                                    bool single, int nargs, const int *args, struct err *err) {
+    struct onednn_primitive p = { .nthreads = single ? ops->nthreads : 1 };
     enum status status = onednn_status(dnnl_primitive_create(&p.handle, desc), "primitive", err);
-    for (int i = 0; i < nargs && !status; i++) {
-        dnnl_memory_t memory = NULL;
-        const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(desc, dnnl_query_exec_arg_md, args[i]);
-        status = onednn_status(dnnl_memory_create(&memory, md, ops->engine, DNNL_MEMORY_NONE), "argument", err);
-        if (!status) p.args[p.nargs++] = (dnnl_exec_arg_t){ args[i], memory };
+    p.memory = calloc((size_t)p.nthreads * ONEDNN_MAX_ARGS, sizeof(dnnl_memory_t));
+    if (!status && !p.memory) status = err_memory(err, "primitive");
+    for (int i = 0; i < nargs && !status; i++)
+        status = create_argument(&p, ops, dnnl_primitive_desc_query_md(desc, dnnl_query_exec_arg_md, args[i]), args[i], err);
+    const dnnl_memory_desc_t *pad = dnnl_primitive_desc_query_md(desc, dnnl_query_scratchpad_md, 0);
+    if (!status && pad && dnnl_memory_desc_get_size(pad) > 0) {
+        p.scratchpad = true;
+        status = create_argument(&p, ops, pad, DNNL_ARG_SCRATCHPAD, err);
     }
     dnnl_primitive_desc_destroy(desc);
     if (status) onednn_primitive_destroy(&p);
@@ -105,26 +183,33 @@ enum status onednn_primitive_create(struct onednn_primitive *primitive, struct o
 }
 
 void onednn_primitive_destroy(struct onednn_primitive *primitive) {
-    for (int i = 0; i < primitive->nargs; i++) dnnl_memory_destroy(primitive->args[i].memory);
+    for (int i = 0; primitive->memory && i < primitive->nthreads * ONEDNN_MAX_ARGS; i++)
+        if (primitive->memory[i]) dnnl_memory_destroy(primitive->memory[i]);
+    free(primitive->memory);
     if (primitive->handle) dnnl_primitive_destroy(primitive->handle);
     *primitive = (struct onednn_primitive){ 0 };
 }
 
 enum status onednn_primitive_run(struct ops *ops, struct onednn_primitive *primitive, const void *const *buffers,
                                  struct err *err) {
-    dnnl_status_t status = dnnl_success;
-    for (int i = 0; i < primitive->nargs && status == dnnl_success; i++)
-        status = dnnl_memory_set_data_handle(primitive->args[i].memory, (void *)(uintptr_t)buffers[i]);
-    if (status == dnnl_success)
-        status = dnnl_primitive_execute(primitive->handle, ops->stream, primitive->nargs, primitive->args);
-    if (status == dnnl_success) status = dnnl_stream_wait(ops->stream);
-    return onednn_status(status, "execution", err);
-}
-
-size_t onednn_primitive_values(const struct onednn_primitive *primitive, int index) {
-    const dnnl_memory_desc_t *md;
-    if (dnnl_memory_get_memory_desc(primitive->args[index].memory, &md) != dnnl_success) return 0;
-    return (dnnl_memory_desc_get_size(md) + sizeof(float) - 1) / sizeof(float);
+    struct ops_thread *own = ops_own_thread(ops);
+    dnnl_memory_t *memory = primitive->memory + (own - ops->threads) * ONEDNN_MAX_ARGS;
+    dnnl_exec_arg_t args[ONEDNN_MAX_ARGS];
+    dnnl_status_t st = dnnl_success;
+    float *pad = NULL;
+    if (primitive->scratchpad) {
+        enum status status =
+            ops_scratch(ops, OPS_SCRATCH_PRIMITIVE, primitive->values[primitive->nargs - 1], &pad, err);
+        if (status) return status;
+    }
+    for (int i = 0; i < primitive->nargs && !st; i++) {
+        bool last = primitive->scratchpad && i == primitive->nargs - 1;
+        st = dnnl_memory_set_data_handle_v2(memory[i], last ? pad : (void *)(uintptr_t)buffers[i], own->stream);
+        args[i] = (dnnl_exec_arg_t){ primitive->ids[i], memory[i] };
+    }
+    if (!st) st = dnnl_primitive_execute(primitive->handle, own->stream, primitive->nargs, args);
+    if (!st) st = dnnl_stream_wait(own->stream);
+    return onednn_status(st, "execution", err);
 }
 
 /* ---- the cache ---- */

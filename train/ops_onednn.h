@@ -13,31 +13,49 @@ struct onednn_cache {
     size_t places, used;
 };
 
-struct ops {
-    dnnl_engine_t engine;
+/* What each thread has of its own. */
+struct ops_thread {
     dnnl_stream_t stream;
-    int threads;
     float *scratch[OPS_SCRATCH_COUNT];
     size_t scratch_count[OPS_SCRATCH_COUNT];
+    enum status status; /* of its parts */
+    struct err err;
+};
+
+struct ops {
+    dnnl_engine_t engine;
+    int nthreads;
+    struct ops_thread *threads;
+    size_t cache_bytes; /* a core's, for one part to work in */
     struct onednn_cache convs, pools;
 };
 
-enum { ONEDNN_MAX_ARGS = 4 };
+/* The calling thread's: the first's outside of parts. */
+struct ops_thread *ops_own_thread(struct ops *ops);
 
+enum { ONEDNN_MAX_ARGS = 5 };
+
+/* Runs either on all threads, outside of parts, or on any single one. */
 struct onednn_primitive {
     dnnl_primitive_t handle; /* NULL: not made */
-    int nargs;
-    dnnl_exec_arg_t args[ONEDNN_MAX_ARGS];
+    int nargs, nthreads;
+    int ids[ONEDNN_MAX_ARGS];        /* DNNL_ARG_...; the scratchpad may come last */
+    size_t values[ONEDNN_MAX_ARGS];  /* of 4 bytes, rounded up */
+    bool scratchpad;
+    dnnl_memory_t *memory;           /* [nthreads][nargs] */
 };
 
-/* Takes over `desc`. `args`: DNNL_ARG_..., in the order that run takes them. */
+/* Primitives made between these two run on one thread, if `single`. */
+void onednn_threads_set(const struct ops *ops, bool single);
+/* Attributes that let each thread bring its own scratchpad. */
+dnnl_status_t onednn_attr_create(dnnl_primitive_attr_t *attr);
+/* Takes over `desc`. `args`: DNNL_ARG_..., in the order that run takes them.
+ * `single`: as the descriptor was made. */
 enum status onednn_primitive_create(struct onednn_primitive *primitive, struct ops *ops, dnnl_primitive_desc_t desc,
-                                    int nargs, const int *args, struct err *err) MUST_CHECK;
+                                    bool single, int nargs, const int *args, struct err *err) MUST_CHECK;
 void onednn_primitive_destroy(struct onednn_primitive *primitive);
 enum status onednn_primitive_run(struct ops *ops, struct onednn_primitive *primitive, const void *const *buffers,
                                  struct err *err) MUST_CHECK;
-/* Values (of 4 bytes, rounded up) that argument `index` takes. */
-size_t onednn_primitive_values(const struct onednn_primitive *primitive, int index);
 
 /* Dense [N, H, W, C]. */
 enum status onednn_map_desc(dnnl_memory_desc_t *desc, int n, int c, int h, int w, struct err *err) MUST_CHECK;

@@ -4,31 +4,53 @@
  * layout. The kept part of a plain tensor is a strided view of it (the first
  * outputs and, of each, the first inputs), so one reorder per step gathers and
  * lays out at once; only behind a concatenation, where the kept inputs are
- * several ranges, they are gathered first. Weight gradients go back the same
- * way, added by the reorder itself. */
+ * several ranges, they are gathered first. Weight gradients are summed over a
+ * thread's parts, then over threads in their order, and go back the same way,
+ * added by the reorder itself.
+ *
+ * Most layers run in parts of a few images, each on one thread. Where weights
+ * outweigh activations, one part takes all images and oneDNN splits the work. */
 #include "train/ops_onednn.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The primitives for one number of images. */
+struct variant {
+    int n;
+    struct onednn_primitive forward, backward_data, backward_weights;
+};
+
 struct ops_conv {
     struct ops_conv_shape shape; /* the key: comes first */
     struct ops *ops;
-    struct onednn_primitive forward, backward_data, backward_weights;
+    int images; /* per part; the last part may have fewer */
+    bool single; /* parts run on single threads */
+    int nvariants;
+    struct variant variants[2];
+    /* Layouts that the first variant chose. */
+    dnnl_memory_desc_t forward_layout, data_layout, gradient_layout;
     struct onednn_primitive pack_forward, pack_data; /* plain weights to a primitive's layout */
     struct onednn_primitive unpack;                  /* weight gradient, added to the plain one */
+    bool backward;                                   /* primitives for it have been made */
+    float *packed;                                   /* of the pass */
+    float **sums; /* [threads] of the pass: weight gradient, then bias gradient; NULL: none yet */
 };
 
-/* Descriptors of the arguments; `any` where the primitive chooses. */
+/* Descriptors of the arguments; weights `any` where the primitive chooses. */
 struct conv_descs {
     dnnl_memory_desc_t x, y, bias, weights, plain;
 };
 
 static int positions(const struct ops_conv_shape *s) { return s->connected ? s->ih * s->iw : s->size * s->size; }
 
-static enum status conv_descs(const struct ops_conv_shape *s, struct conv_descs *d, struct err *err) {
-    enum status status = onednn_map_desc(&d->x, s->n, s->ic, s->ih, s->iw, err);
+static size_t weight_count(const struct ops_conv_shape *s) {
+    return (size_t)s->oc * (size_t)(s->ic / s->groups) * (size_t)positions(s);
+}
+
+static enum status conv_descs(const struct ops_conv_shape *s, int n, struct conv_descs *d, struct err *err) {
+    enum status status = onednn_map_desc(&d->x, n, s->ic, s->ih, s->iw, err);
     if (status) return status;
     int g = s->groups, kh = s->connected ? s->ih : s->size, kw = s->connected ? s->iw : s->size;
     dnnl_dim_t k = positions(s), row = s->inputs * k;
@@ -36,90 +58,85 @@ static enum status conv_descs(const struct ops_conv_shape *s, struct conv_descs 
     int skip = g == 1; /* of the dimensions: without groups there is none for them */
     dnnl_status_t st;
     if (s->connected)
-        st = dnnl_memory_desc_init_by_tag(&d->y, 2, (dnnl_dims_t){ s->n, s->oc }, dnnl_f32, dnnl_ab);
+        st = dnnl_memory_desc_init_by_tag(&d->y, 2, (dnnl_dims_t){ n, s->oc }, dnnl_f32, dnnl_ab);
     else
-        st = dnnl_memory_desc_init_by_tag(&d->y, 4, (dnnl_dims_t){ s->n, s->oc, s->oh, s->ow }, dnnl_f32, dnnl_nhwc);
+        st = dnnl_memory_desc_init_by_tag(&d->y, 4, (dnnl_dims_t){ n, s->oc, s->oh, s->ow }, dnnl_f32, dnnl_nhwc);
     if (!st) st = dnnl_memory_desc_init_by_tag(&d->bias, 1, (dnnl_dims_t){ s->oc }, dnnl_f32, dnnl_a);
     if (!st) st = dnnl_memory_desc_init_by_tag(&d->weights, 5 - skip, grouped + skip, dnnl_f32, dnnl_format_tag_any);
     if (!st) st = dnnl_memory_desc_init_by_strides(&d->plain, 5 - skip, grouped + skip, dnnl_f32, strides + skip);
     return onednn_status(st, "description of a convolution", err);
 }
 
-/* The rectifier as a post-operation; *attr stays NULL for a linear one. */
+/* With the rectifier as a post-operation, unless it is linear. */
 static dnnl_status_t rectifier_attr(struct ops_rectifier r, dnnl_primitive_attr_t *attr) {
-    if (r.slope == 1 && isinf(r.cap)) return dnnl_success;
+    dnnl_status_t st = onednn_attr_create(attr);
+    if (st || (r.slope == 1 && isinf(r.cap))) return st;
     dnnl_post_ops_t post = NULL;
-    dnnl_status_t st = dnnl_post_ops_create(&post);
+    st = dnnl_post_ops_create(&post);
     if (!st)
         st = isinf(r.cap) ? dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_relu, r.slope, 0)
                           : dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_bounded_relu, r.cap, 0);
-    if (!st) st = dnnl_primitive_attr_create(attr);
     if (!st) st = dnnl_primitive_attr_set_post_ops(*attr, post);
     dnnl_post_ops_destroy(post);
     return st;
 }
 
-static dnnl_status_t forward_desc(const struct ops_conv *c, const struct conv_descs *d, dnnl_primitive_desc_t *pd) {
+enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
+
+static dnnl_status_t describe_inner(const struct conv_descs *d, const dnnl_memory_desc_t *bias, enum direction direction,
+                                    dnnl_inner_product_desc_t *desc) {
+    switch (direction) {
+    case FORWARD:
+        return dnnl_inner_product_forward_desc_init(desc, dnnl_forward_training, &d->x, &d->weights, bias, &d->y);
+    case BACKWARD_DATA: return dnnl_inner_product_backward_data_desc_init(desc, &d->x, &d->weights, &d->y);
+    default: return dnnl_inner_product_backward_weights_desc_init(desc, &d->x, &d->weights, bias, &d->y);
+    }
+}
+
+static dnnl_status_t describe_conv(const struct ops_conv_shape *s, const struct conv_descs *d,
+                                   const dnnl_memory_desc_t *bias, enum direction direction,
+                                   dnnl_convolution_desc_t *desc) {
+    dnnl_dims_t strides = { s->stride, s->stride }, pad = { s->pad, s->pad };
+    switch (direction) {
+    case FORWARD:
+        return dnnl_convolution_forward_desc_init(desc, dnnl_forward_training, dnnl_convolution_direct, &d->x,
+                                                  &d->weights, bias, &d->y, strides, pad, pad);
+    case BACKWARD_DATA:
+        return dnnl_convolution_backward_data_desc_init(desc, dnnl_convolution_direct, &d->x, &d->weights, &d->y,
+                                                        strides, pad, pad);
+    default:
+        return dnnl_convolution_backward_weights_desc_init(desc, dnnl_convolution_direct, &d->x, &d->weights, bias,
+                                                           &d->y, strides, pad, pad);
+    }
+}
+
+static dnnl_status_t describe(const struct ops_conv *c, const struct conv_descs *d, enum direction direction,
+                              const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
     const struct ops_conv_shape *s = &c->shape;
     const dnnl_memory_desc_t *bias = s->bias ? &d->bias : NULL;
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t st = rectifier_attr(s->rectifier, &attr);
     dnnl_convolution_desc_t conv;
     dnnl_inner_product_desc_t inner;
-    dnnl_dims_t strides = { s->stride, s->stride }, pad = { s->pad, s->pad };
-    if (!st && s->connected)
-        st = dnnl_inner_product_forward_desc_init(&inner, dnnl_forward_training, &d->x, &d->weights, bias, &d->y);
-    else if (!st)
-        st = dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, dnnl_convolution_direct, &d->x,
-                                                &d->weights, bias, &d->y, strides, pad, pad);
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t st = s->connected ? describe_inner(d, bias, direction, &inner)
+                                    : describe_conv(s, d, bias, direction, &conv);
     const void *desc = s->connected ? (const void *)&inner : (const void *)&conv;
-    if (!st) st = dnnl_primitive_desc_create(pd, desc, attr, c->ops->engine, NULL);
+    if (!st) st = direction == FORWARD ? rectifier_attr(s->rectifier, &attr) : onednn_attr_create(&attr);
+    if (!st) st = dnnl_primitive_desc_create(pd, desc, attr, c->ops->engine, hint);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return st;
 }
 
-static dnnl_status_t data_desc(const struct ops_conv *c, const struct conv_descs *d, const_dnnl_primitive_desc_t hint,
-                               dnnl_primitive_desc_t *pd) {
-    const struct ops_conv_shape *s = &c->shape;
-    dnnl_convolution_desc_t conv;
-    dnnl_inner_product_desc_t inner;
-    dnnl_dims_t strides = { s->stride, s->stride }, pad = { s->pad, s->pad };
-    dnnl_status_t st =
-        s->connected ? dnnl_inner_product_backward_data_desc_init(&inner, &d->x, &d->weights, &d->y)
-                     : dnnl_convolution_backward_data_desc_init(&conv, dnnl_convolution_direct, &d->x, &d->weights,
-                                                                &d->y, strides, pad, pad);
-    const void *desc = s->connected ? (const void *)&inner : (const void *)&conv;
-    return st ? st : dnnl_primitive_desc_create(pd, desc, NULL, c->ops->engine, hint);
-}
-
-static dnnl_status_t weights_desc(const struct ops_conv *c, const struct conv_descs *d, const_dnnl_primitive_desc_t hint,
-                                  dnnl_primitive_desc_t *pd) {
-    const struct ops_conv_shape *s = &c->shape;
-    const dnnl_memory_desc_t *bias = s->bias ? &d->bias : NULL;
-    dnnl_convolution_desc_t conv;
-    dnnl_inner_product_desc_t inner;
-    dnnl_dims_t strides = { s->stride, s->stride }, pad = { s->pad, s->pad };
-    dnnl_status_t st =
-        s->connected ? dnnl_inner_product_backward_weights_desc_init(&inner, &d->x, &d->weights, bias, &d->y)
-                     : dnnl_convolution_backward_weights_desc_init(&conv, dnnl_convolution_direct, &d->x, &d->weights,
-                                                                   bias, &d->y, strides, pad, pad);
-    const void *desc = s->connected ? (const void *)&inner : (const void *)&conv;
-    return st ? st : dnnl_primitive_desc_create(pd, desc, NULL, c->ops->engine, hint);
-}
-
-/* Between the plain weights and argument `arg` of `desc`; `back`: from there, added. */
+/* Between the plain weights and a layout; `back`: from there, added. */
 static enum status reorder_create(struct onednn_primitive *reorder, const struct ops_conv *c,
-                                  const dnnl_memory_desc_t *plain, const_dnnl_primitive_desc_t desc, int arg, bool back,
+                                  const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *packed, bool back,
                                   struct err *err) {
-    const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(desc, dnnl_query_exec_arg_md, arg);
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t post = NULL;
-    dnnl_status_t st = dnnl_success;
-    if (back) {
+    dnnl_status_t st = onednn_attr_create(&attr);
+    if (!st && back) {
         st = dnnl_post_ops_create(&post);
         if (!st) st = dnnl_post_ops_append_sum(post, 1);
-        if (!st) st = dnnl_primitive_attr_create(&attr);
         if (!st) st = dnnl_primitive_attr_set_post_ops(attr, post);
     }
     if (!st)
@@ -129,7 +146,7 @@ static enum status reorder_create(struct onednn_primitive *reorder, const struct
     if (post) dnnl_post_ops_destroy(post);
     enum status status = onednn_status(st, "reorder of weights", err);
     return status ? status
-                  : onednn_primitive_create(reorder, c->ops, pd, 2, (int[]){ DNNL_ARG_FROM, DNNL_ARG_TO }, err);
+                  : onednn_primitive_create(reorder, c->ops, pd, false, 2, (int[]){ DNNL_ARG_FROM, DNNL_ARG_TO }, err);
 }
 
 static enum status in_context(enum status status, const struct ops_conv_shape *s, const char *pass, struct err *err) {
@@ -139,42 +156,93 @@ static enum status in_context(enum status status, const struct ops_conv_shape *s
     return status;
 }
 
-static enum status create_forward(struct ops_conv *c, struct err *err) {
-    struct conv_descs d;
-    dnnl_primitive_desc_t pd = NULL;
-    enum status status = conv_descs(&c->shape, &d, err);
-    if (!status) status = onednn_status(forward_desc(c, &d, &pd), "forward primitive", err);
-    if (status) return status;
-    status = reorder_create(&c->pack_forward, c, &d.plain, pd, DNNL_ARG_WEIGHTS, false, err);
-    if (status) {
-        dnnl_primitive_desc_destroy(pd);
-        return status;
-    }
-    int args[] = { DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS };
-    return onednn_primitive_create(&c->forward, c->ops, pd, c->shape.bias ? 4 : 3, args, err);
-}
-
-static enum status create_backward(struct ops_conv *c, bool data, struct err *err) {
+/* One primitive of a variant. The first variant chooses the layout of weights,
+ * the second has to take the same. */
+static enum status create_primitive(struct ops_conv *c, struct variant *v, enum direction direction, struct err *err) {
+    static const struct {
+        int weights, args[4], nargs; /* the last argument, a bias, may be missing */
+    } use[] = {
+        [FORWARD] = { DNNL_ARG_WEIGHTS, { DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS }, 3 },
+        [BACKWARD_DATA] = { DNNL_ARG_WEIGHTS, { DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC }, 3 },
+        [BACKWARD_WEIGHTS] = { DNNL_ARG_DIFF_WEIGHTS,
+                               { DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS }, 3 },
+    };
+    struct onednn_primitive *primitives[] = { &v->forward, &v->backward_data, &v->backward_weights };
+    dnnl_memory_desc_t *layouts[] = { &c->forward_layout, &c->data_layout, &c->gradient_layout };
     struct conv_descs d;
     dnnl_primitive_desc_t hint = NULL, pd = NULL;
-    enum status status = conv_descs(&c->shape, &d, err);
-    if (!status) status = onednn_status(forward_desc(c, &d, &hint), "forward primitive", err);
+    enum status status = conv_descs(&c->shape, v->n, &d, err);
     if (status) return status;
-    status = onednn_status(data ? data_desc(c, &d, hint, &pd) : weights_desc(c, &d, hint, &pd), "backward primitive", err);
-    dnnl_primitive_desc_destroy(hint);
+    dnnl_status_t st = direction == FORWARD ? dnnl_success : describe(c, &d, FORWARD, NULL, &hint);
+    if (v != c->variants) d.weights = *layouts[direction];
+    if (!st) st = describe(c, &d, direction, hint, &pd);
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    status = onednn_status(st, direction == FORWARD ? "forward primitive" : "backward primitive", err);
     if (status) return status;
-    status = data ? reorder_create(&c->pack_data, c, &d.plain, pd, DNNL_ARG_WEIGHTS, false, err)
-                  : reorder_create(&c->unpack, c, &d.plain, pd, DNNL_ARG_DIFF_WEIGHTS, true, err);
-    if (status) {
-        dnnl_primitive_desc_destroy(pd);
-        return status;
+    *layouts[direction] = *dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, use[direction].weights);
+    bool bias = c->shape.bias && direction != BACKWARD_DATA;
+    return onednn_primitive_create(primitives[direction], c->ops, pd, c->single, use[direction].nargs + bias,
+                                   use[direction].args, err);
+}
+
+static enum status create_forward(struct ops_conv *c, struct err *err) {
+    struct conv_descs d;
+    enum status status = conv_descs(&c->shape, 1, &d, err);
+    onednn_threads_set(c->ops, c->single);
+    for (int i = 0; i < c->nvariants && !status; i++) status = create_primitive(c, &c->variants[i], FORWARD, err);
+    onednn_threads_set(c->ops, false);
+    return status ? status : reorder_create(&c->pack_forward, c, &d.plain, &c->forward_layout, false, err);
+}
+
+static enum status create_backward(struct ops_conv *c, struct err *err) {
+    struct conv_descs d;
+    enum status status = conv_descs(&c->shape, 1, &d, err);
+    onednn_threads_set(c->ops, c->single);
+    for (int i = 0; i < c->nvariants && !status; i++) {
+        status = create_primitive(c, &c->variants[i], BACKWARD_DATA, err);
+        if (!status) status = create_primitive(c, &c->variants[i], BACKWARD_WEIGHTS, err);
     }
-    if (data) {
-        int args[] = { DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC };
-        return onednn_primitive_create(&c->backward_data, c->ops, pd, 3, args, err);
+    onednn_threads_set(c->ops, false);
+    if (!status) status = reorder_create(&c->pack_data, c, &d.plain, &c->data_layout, false, err);
+    if (!status) status = reorder_create(&c->unpack, c, &d.plain, &c->gradient_layout, true, err);
+    c->backward = !status;
+    return status;
+}
+
+static void destroy_backward(struct ops_conv *c) {
+    for (int i = 0; i < c->nvariants; i++) {
+        onednn_primitive_destroy(&c->variants[i].backward_data);
+        onednn_primitive_destroy(&c->variants[i].backward_weights);
     }
-    int args[] = { DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS };
-    return onednn_primitive_create(&c->backward_weights, c->ops, pd, c->shape.bias ? 4 : 3, args, err);
+    onednn_primitive_destroy(&c->pack_data);
+    onednn_primitive_destroy(&c->unpack);
+}
+
+void onednn_conv_destroy(void *conv) {
+    struct ops_conv *c = conv;
+    destroy_backward(c);
+    for (int i = 0; i < c->nvariants; i++) onednn_primitive_destroy(&c->variants[i].forward);
+    onednn_primitive_destroy(&c->pack_forward);
+    free(c->sums);
+    free(c);
+}
+
+/* Parts fit a core's cache, but are not so small that weights, which each part
+ * goes through, outweigh its images. */
+static void choose_parts(struct ops_conv *c) {
+    const struct ops_conv_shape *s = &c->shape;
+    size_t image = (size_t)s->ic * (size_t)s->ih * (size_t)s->iw + (size_t)s->oc * (size_t)s->oh * (size_t)s->ow;
+    size_t per_thread = (size_t)(s->n / c->ops->nthreads) * image;
+    c->images = s->n;
+    if (!s->connected && per_thread > weight_count(s)) {
+        size_t least = weight_count(s) / image + 1;
+        int images = ops_part_images(c->ops, s->n, image), balanced = ops_part_images(c->ops, s->n, 1);
+        c->images = (size_t)images >= least ? images : least < (size_t)balanced ? (int)least : balanced;
+    }
+    c->single = c->images < s->n;
+    c->nvariants = s->n % c->images ? 2 : 1;
+    c->variants[0].n = c->images;
+    c->variants[1].n = s->n % c->images;
 }
 
 enum status ops_conv_get(struct ops *ops, const struct ops_conv_shape *shape, struct ops_conv **out, struct err *err) {
@@ -184,7 +252,9 @@ enum status ops_conv_get(struct ops *ops, const struct ops_conv_shape *shape, st
         if (!c) return err_memory(err, "convolution");
         c->shape = *shape;
         c->ops = ops;
-        enum status status = create_forward(c, err);
+        c->sums = calloc((size_t)ops->nthreads, sizeof *c->sums);
+        choose_parts(c);
+        enum status status = c->sums ? create_forward(c, err) : err_memory(err, "convolution");
         if (!status) status = onednn_cache_add(&ops->convs, c, sizeof *shape, err);
         if (status) {
             onednn_conv_destroy(c);
@@ -195,16 +265,7 @@ enum status ops_conv_get(struct ops *ops, const struct ops_conv_shape *shape, st
     return STATUS_OK;
 }
 
-void onednn_conv_destroy(void *conv) {
-    struct ops_conv *c = conv;
-    onednn_primitive_destroy(&c->forward);
-    onednn_primitive_destroy(&c->backward_data);
-    onednn_primitive_destroy(&c->backward_weights);
-    onednn_primitive_destroy(&c->pack_forward);
-    onednn_primitive_destroy(&c->pack_data);
-    onednn_primitive_destroy(&c->unpack);
-    free(c);
-}
+int ops_conv_images(const struct ops_conv *conv) { return conv->images; }
 
 /* ---- several ranges of inputs: gathered, or given back ---- */
 
@@ -225,72 +286,82 @@ static void move_ranges(const struct ops_conv *c, const struct ops_weights *w, f
     }
 }
 
-static enum status gathered(const struct ops_conv *c, float **values, struct err *err) {
-    size_t count = (size_t)c->shape.oc * (size_t)c->shape.ic * (size_t)positions(&c->shape);
-    return ops_scratch(c->ops, OPS_SCRATCH_GATHERED, count, values, err);
+static float *first_weight(const struct ops_conv *c, const struct ops_weights *w) {
+    return w->values + (size_t)w->ranges[0].first * (size_t)positions(&c->shape);
 }
 
-/* The kept weights as a strided plain tensor of the shape's `inputs`. */
-static enum status plain_weights(const struct ops_conv *c, const struct ops_weights *w, const float **plain,
-                                 struct err *err) {
-    if (w->nranges == 1) {
-        *plain = w->values + (size_t)w->ranges[0].first * (size_t)positions(&c->shape);
-        return STATUS_OK;
+enum status ops_conv_pack(struct ops_conv *c, enum ops_direction direction, const struct ops_weights *w, struct err *err) {
+    enum status status = STATUS_OK;
+    if (direction == OPS_BACKWARD) {
+        memset(c->sums, 0, (size_t)c->ops->nthreads * sizeof *c->sums);
+        if (!c->backward) status = create_backward(c, err);
+        if (!c->backward) destroy_backward(c);
     }
-    float *g;
-    enum status status = gathered(c, &g, err);
-    if (status) return status;
-    move_ranges(c, w, g, false);
-    *plain = g;
-    return STATUS_OK;
+    struct onednn_primitive *reorder = direction == OPS_FORWARD ? &c->pack_forward : &c->pack_data;
+    float *plain = first_weight(c, w);
+    if (!status && w->nranges > 1) {
+        status = ops_scratch(c->ops, OPS_SCRATCH_GATHERED, weight_count(&c->shape), &plain, err);
+        if (!status) move_ranges(c, w, plain, false);
+    }
+    if (!status) status = ops_scratch(c->ops, OPS_SCRATCH_WEIGHTS, reorder->values[1], &c->packed, err);
+    if (!status) status = onednn_primitive_run(c->ops, reorder, (const void *[]){ plain, c->packed }, err);
+    return in_context(status, &c->shape, "weights", err);
 }
 
 /* ---- running ---- */
 
-static enum status pack(struct ops_conv *c, struct onednn_primitive *reorder, const struct ops_weights *w,
-                        float **packed, struct err *err) {
-    const float *plain;
-    enum status status = plain_weights(c, w, &plain, err);
-    if (!status) status = ops_scratch(c->ops, OPS_SCRATCH_WEIGHTS, onednn_primitive_values(reorder, 1), packed, err);
-    return status ? status : onednn_primitive_run(c->ops, reorder, (const void *[]){ plain, *packed }, err);
+static struct variant *variant_of(struct ops_conv *c, const struct ops_part *part) {
+    return &c->variants[part->n != c->images];
 }
 
-enum status ops_conv_forward(struct ops_conv *c, const float *x, const struct ops_weights *weights, const float *bias,
+enum status ops_conv_forward(struct ops_conv *c, const struct ops_part *part, const float *x, const float *bias,
                              float *y, struct err *err) {
-    float *packed;
-    enum status status = pack(c, &c->pack_forward, weights, &packed, err);
-    if (!status) status = onednn_primitive_run(c->ops, &c->forward, (const void *[]){ x, packed, y, bias }, err);
-    return in_context(status, &c->shape, "forward", err);
+    const void *args[] = { x, c->packed, y, bias };
+    return in_context(onednn_primitive_run(c->ops, &variant_of(c, part)->forward, args, err), &c->shape, "forward", err);
 }
 
-enum status ops_conv_backward_data(struct ops_conv *c, const float *dy, const struct ops_weights *weights, float *dx,
+enum status ops_conv_backward_data(struct ops_conv *c, const struct ops_part *part, const float *dy, float *dx,
                                    struct err *err) {
-    float *packed;
-    enum status status = c->backward_data.handle ? STATUS_OK : create_backward(c, true, err);
-    if (!status) status = pack(c, &c->pack_data, weights, &packed, err);
-    if (!status) status = onednn_primitive_run(c->ops, &c->backward_data, (const void *[]){ dy, packed, dx }, err);
-    return in_context(status, &c->shape, "backward", err);
+    const void *args[] = { dy, c->packed, dx };
+    return in_context(onednn_primitive_run(c->ops, &variant_of(c, part)->backward_data, args, err), &c->shape,
+                      "backward", err);
 }
 
-enum status ops_conv_backward_weights(struct ops_conv *c, const float *x, const float *dy,
-                                      const struct ops_weights *dweights, float *dbias, struct err *err) {
-    float *packed = NULL, *bias = NULL, *plain = NULL;
-    enum status status = c->backward_weights.handle ? STATUS_OK : create_backward(c, false, err);
-    if (!status)
-        status = ops_scratch(c->ops, OPS_SCRATCH_WEIGHTS, onednn_primitive_values(&c->unpack, 0), &packed, err);
-    if (!status) status = ops_scratch(c->ops, OPS_SCRATCH_BIAS, (size_t)c->shape.oc, &bias, err);
-    if (!status)
-        status = onednn_primitive_run(c->ops, &c->backward_weights, (const void *[]){ x, dy, packed, bias }, err);
-    bool several = dweights->nranges > 1;
-    if (!status && several) {
-        status = gathered(c, &plain, err);
-        if (!status) ops_zero(c->ops, plain, (size_t)c->shape.oc * (size_t)c->shape.ic * (size_t)positions(&c->shape));
-    } else if (!status) {
-        plain = dweights->values + (size_t)dweights->ranges[0].first * (size_t)positions(&c->shape);
+/* Values of a sum: the weights' part ends on a cache line, the bias follows. */
+static size_t bias_offset(const struct ops_conv *c) { return (c->unpack.values[0] + 15) / 16 * 16; }
+static size_t sum_count(const struct ops_conv *c) { return bias_offset(c) + (size_t)(c->shape.bias ? c->shape.oc : 0); }
+
+enum status ops_conv_backward_weights(struct ops_conv *c, const struct ops_part *part, const float *x, const float *dy,
+                                      struct err *err) {
+    float **sum = &c->sums[part->thread], *values = NULL;
+    enum status status =
+        ops_scratch(c->ops, *sum ? OPS_SCRATCH_DWEIGHTS_PART : OPS_SCRATCH_DWEIGHTS, sum_count(c), &values, err);
+    if (!status) {
+        const void *args[] = { x, dy, values, values + bias_offset(c) };
+        status = onednn_primitive_run(c->ops, &variant_of(c, part)->backward_weights, args, err);
     }
-    if (!status) status = onednn_primitive_run(c->ops, &c->unpack, (const void *[]){ packed, plain }, err);
+    if (status) return in_context(status, &c->shape, "backward", err);
+    if (*sum) ops_add(c->ops, values, sum_count(c), *sum);
+    else *sum = values;
+    return STATUS_OK;
+}
+
+enum status ops_conv_add_gradient(struct ops_conv *c, const struct ops_weights *dweights, float *dbias, struct err *err) {
+    float *sum = NULL, *plain = first_weight(c, dweights);
+    bool several = dweights->nranges > 1;
+    enum status status = STATUS_OK;
+    for (int t = 0; t < c->ops->nthreads; t++) {
+        if (sum && c->sums[t]) ops_add(c->ops, c->sums[t], sum_count(c), sum);
+        else if (c->sums[t]) sum = c->sums[t];
+    }
+    if (several) {
+        status = ops_scratch(c->ops, OPS_SCRATCH_GATHERED, weight_count(&c->shape), &plain, err);
+        if (!status) ops_zero(c->ops, plain, weight_count(&c->shape));
+    }
+    if (!status) status = onednn_primitive_run(c->ops, &c->unpack, (const void *[]){ sum, plain }, err);
     if (status) return in_context(status, &c->shape, "backward", err);
     if (several) move_ranges(c, dweights, plain, true);
+    const float *bias = sum + bias_offset(c);
     for (int o = 0; dbias && o < c->shape.oc; o++) dbias[o] += bias[o];
     return STATUS_OK;
 }

@@ -57,6 +57,21 @@ static void darknet_form(void **state) {
     gradcheck_fini(&g);
 }
 
+/* Values beyond relu6's cap, with and without batch norm. */
+static void capped(void **state) {
+    for (int norm = 0; norm < 2; norm++) {
+        struct gradcheck g;
+        gradcheck_init(&g, norm ? NET("batch_normalize=1\nfilters=8\nsize=3\nstride=1\npad=1\nactivation=relu6")
+                                : NET("filters=8\nsize=3\nstride=1\npad=1\nactivation=relu6"), 4, "1");
+        struct network_view view = network_view(g.network);
+        for (int i = 0; i < view.nparams; i++)
+            if (view.params[i].layer == 1 && view.params[i].role != NETWORK_BIAS)
+                for (size_t k = 0; k < view.params[i].size; k++) view.values[view.params[i].offset + k] *= 6;
+        assert_int_equal(gradcheck_run(&g, 0.02f), 0);
+        gradcheck_fini(&g);
+    }
+}
+
 /* Levels that differ from block to block: a consumer narrower than what
  * arrives, one that is wider, and both in a row. */
 static void uneven_plans(void **state) {
@@ -72,7 +87,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain),       cmocka_unit_test(batch_norm),   cmocka_unit_test(groups),
         cmocka_unit_test(depthwise),   cmocka_unit_test(activations),  cmocka_unit_test(darknet_form),
-        cmocka_unit_test(uneven_plans),
+        cmocka_unit_test(capped),      cmocka_unit_test(uneven_plans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

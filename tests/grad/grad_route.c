@@ -9,31 +9,31 @@
 static const char *const all_levels[] = { "0", "1", "2", "3", NULL };
 
 static void convolution_reads(void **state) {
-    gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM CONV(6, 1) ROUTE("-1,-2") CONV(6, 3) GRADCHECK_HEAD, 3, all_levels);
+    gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM CONV(6, 1) ROUTE("-1,-2") CONV(6, 3) GRADCHECK_HEAD, 4, all_levels);
     gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM CONV(6, 1) CONV(4, 3) ROUTE("-2,-1,-3")
               "[convolutional]\nbatch_normalize=1\nfilters=7\nsize=1\nstride=1\nactivation=relu\n" GRADCHECK_HEAD, 4, all_levels);
 }
 
 static void connected_reads(void **state) {
-    gradcheck(GRADCHECK_NET(3, 4, 3) GRADCHECK_STEM CONV(6, 1) ROUTE("-1,-2") GRADCHECK_HEAD, 3, all_levels);
+    gradcheck(GRADCHECK_NET(3, 4, 3) GRADCHECK_STEM CONV(6, 1) ROUTE("-1,-2") GRADCHECK_HEAD, 4, all_levels);
 }
 
 static void one_layer(void **state) {
-    gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM CONV(6, 1) ROUTE("-2") CONV(4, 3) GRADCHECK_HEAD, 3, all_levels);
-    gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM ROUTE("-1,-1") CONV(4, 3) GRADCHECK_HEAD, 3, all_levels);
+    gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM CONV(6, 1) ROUTE("-2") CONV(4, 3) GRADCHECK_HEAD, 4, all_levels);
+    gradcheck(GRADCHECK_NET(3, 5, 5) GRADCHECK_STEM ROUTE("-1,-1") CONV(4, 3) GRADCHECK_HEAD, 4, all_levels);
 }
 
 /* Dense connections: each concatenation holds the one before. */
 static void nested(void **state) {
     gradcheck(GRADCHECK_NET(3, 5, 4) GRADCHECK_STEM CONV(4, 3) ROUTE("-1,-2") CONV(4, 3) ROUTE("-1,-2") CONV(4, 3)
-              ROUTE("-1,-2") "[maxpool]\nsize=2\nstride=2\n" CONV(6, 1) GRADCHECK_HEAD, 3, all_levels);
+              ROUTE("-1,-2") "[maxpool]\nsize=2\nstride=2\n" CONV(6, 1) GRADCHECK_HEAD, 4, all_levels);
 }
 
 static void shortcut_adds(void **state) {
     gradcheck(GRADCHECK_NET(3, 5, 4) GRADCHECK_STEM CONV(8, 3) ROUTE("-1,-2") CONV(16, 3)
-              "[shortcut]\nfrom=-2\nactivation=leaky\n" CONV(5, 3) GRADCHECK_HEAD, 3, all_levels);
+              "[shortcut]\nfrom=-2\nactivation=leaky\n" CONV(5, 3) GRADCHECK_HEAD, 4, all_levels);
     gradcheck(GRADCHECK_NET(3, 5, 4) GRADCHECK_STEM CONV(8, 3) ROUTE("-1,-2") "[route]\nlayers=-2,-3\n"
-              "[shortcut]\nfrom=-2\nactivation=leaky\n" CONV(5, 3) GRADCHECK_HEAD, 3, all_levels);
+              "[shortcut]\nfrom=-2\nactivation=leaky\n" CONV(5, 3) GRADCHECK_HEAD, 4, all_levels);
 }
 
 /* A concatenation crosses cuts: each part is capped on its own. */
@@ -53,7 +53,7 @@ static void uneven_plans(void **state) {
         plans[i][blocks - 1] = '0';
         list[i] = plans[i];
     }
-    gradcheck(text, 3, list);
+    gradcheck(text, 4, list);
 }
 
 int main(void) {

@@ -61,7 +61,7 @@ static inline void gradcheck_init(struct gradcheck *g, const char *cfg_text, int
     *g = (struct gradcheck){ .n = n, .seed = 77 };
     gradcheck_ok(cfg_parse(&cfg, "gradcheck.cfg", cfg_text, strlen(cfg_text), &err), &err);
     gradcheck_ok(model_create(&g->model, cfg, 0, &err), &err);
-    gradcheck_ok(network_create(&g->network, g->model, n, 1, &err), &err);
+    gradcheck_ok(network_create(&g->network, g->model, n, 1 + n % 2, &err), &err);
     gradcheck_ok(plan_create(&g->plan, g->model->blocks->nblocks, 0, &err), &err);
     size_t given = strlen(levels);
     if (given != 1 && given != (size_t)g->plan->nblocks) fail_msg("%zu levels for %d blocks", given, g->plan->nblocks);

@@ -19,12 +19,24 @@ static enum status create(struct layer **out, const struct layer_context *contex
 }
 
 static enum status forward(struct layer *layer, const struct layer_pass *pass, struct err *err) {
-    return norm_forward(layer->norm, pass, pass->in[0].data, ops_linear, pass->out.data, err);
+    const float *x = pass->in[0].data;
+    size_t rows = layer_rows(pass, &pass->out);
+    enum status status = STATUS_OK;
+    norm_begin(layer->norm);
+    if (pass->mode != NETWORK_INFERENCE) status = norm_add_moments(layer->norm, 0, x, rows, pass->out.c, err);
+    if (status) return status;
+    norm_set(layer->norm, pass);
+    return norm_apply(layer->norm, x, rows, pass->out.c, ops_linear, pass->out.data, err);
 }
 
 static enum status backward(struct layer *layer, const struct layer_pass *pass, struct err *err) {
-    float *dy = pass->out.grad, *dx = pass->in[0].grad ? pass->in[0].grad : dy;
-    return norm_backward(layer->norm, pass, pass->in[0].data, dy, ops_linear, dx, err);
+    const float *x = pass->in[0].data, *dy = pass->out.grad;
+    size_t rows = layer_rows(pass, &pass->out);
+    enum status status = norm_add_sums(layer->norm, 0, x, dy, rows, pass->out.c, ops_linear, err);
+    if (status) return status;
+    norm_set_gradient(layer->norm, pass);
+    if (!pass->in[0].grad) return STATUS_OK;
+    return norm_gradient(layer->norm, x, dy, rows, pass->out.c, ops_linear, pass->in[0].grad, err);
 }
 
 const struct layer_kind layer_batchnorm = {

@@ -1,6 +1,10 @@
 /* [convolutional] and [connected]: weights, then batch norm or bias, then the
  * activation. A connected layer is a convolution whose kernel covers the map.
  *
+ * Everything is done in parts of a few images, so that a part's input is
+ * normalised, convolved and measured, and on the way back its gradients pass
+ * through all of these, while it lies in a core's cache.
+ *
  * Kept for backward: the values in front of batch norm, from which everything
  * behind it is told again; without batch norm only what an activation that
  * cannot be told from its output needs. */
@@ -15,15 +19,12 @@ struct convolutional {
     const struct net_layer *net;
     struct ops_conv *conv; /* of the last pass */
     struct ops_conv_shape shape;
-    bool rectified; /* the activation is a rectifier, fused with what is in front of it */
-    struct ops_rectifier rectifier;
-    float *front; /* [batch, h, w, c] in front of batch norm or activation; NULL: not needed */
 };
 
 static void destroy(struct layer *layer) {
     struct convolutional *l = (struct convolutional *)layer;
     norm_destroy(&l->base.norm);
-    ops_free(l->context.ops, &l->front);
+    ops_free(l->context.ops, &l->base.front);
     free(l);
 }
 
@@ -34,12 +35,13 @@ static enum status create(struct layer **out, const struct layer_context *contex
     l->base.kind = kind;
     l->context = *context;
     l->net = &context->model->net->layers[context->index];
-    l->rectified = ops_rectifier_of(l->net->activation, &l->rectifier);
-    if (!l->rectified) l->rectifier = ops_linear;
+    l->base.rectified = ops_rectifier_of(l->net->activation, &l->base.rectifier);
+    if (!l->base.rectified) l->base.rectifier = ops_linear;
     enum status status = STATUS_OK;
     if (l->net->batch_normalize) status = norm_create(&l->base.norm, context, err);
-    if (!status && (l->net->batch_normalize || !l->rectified))
-        status = ops_alloc(context->ops, (size_t)context->batch * net_shape_size(l->net->out), &l->front, "activations", err);
+    if (!status && (l->net->batch_normalize || !l->base.rectified))
+        status = ops_alloc(context->ops, (size_t)context->batch * net_shape_size(l->net->out), &l->base.front,
+                           "activations", err);
     if (status) destroy(&l->base);
     else *out = &l->base;
     return status;
@@ -53,6 +55,8 @@ static enum status create_connected(struct layer **out, const struct layer_conte
     return create(out, context, &layer_connected, err);
 }
 
+static bool reads_lazy(const struct layer *layer, const struct layer_pass *pass) { return true; }
+
 static enum status select_shape(struct convolutional *l, const struct layer_pass *pass, struct err *err) {
     const struct net_layer *net = l->net;
     const struct layer_tensor *in = &pass->in[0], *out = &pass->out;
@@ -61,7 +65,7 @@ static enum status select_shape(struct convolutional *l, const struct layer_pass
         .n = pass->n, .ic = in->c, .ih = in->h, .iw = in->w, .oc = out->c, .oh = out->h, .ow = out->w,
         .size = net->size, .stride = net->stride, .pad = net->pad, .groups = 1, .connected = connected,
         .bias = !l->base.norm, .inputs = in->nranges == 1 ? net->in.c : in->c,
-        .rectifier = l->base.norm ? ops_linear : l->rectifier,
+        .rectifier = l->base.norm ? ops_linear : l->base.rectifier,
     };
     if (connected) s.size = 0, s.stride = 1, s.pad = 0;
     else if (net->groups > 1) { /* whole groups are kept */
@@ -90,58 +94,158 @@ static struct ops_weights kept(const struct convolutional *l, const struct layer
     return w;
 }
 
-static enum status forward(struct layer *layer, const struct layer_pass *pass, struct err *err) {
-    struct convolutional *l = (struct convolutional *)layer;
+/* ---- forward ---- */
+
+struct work {
+    struct convolutional *layer;
+    const struct layer_pass *pass;
+};
+
+static size_t part_rows(const struct layer_tensor *t, const struct ops_part *part) {
+    return (size_t)part->n * (size_t)t->h * (size_t)t->w;
+}
+
+static enum status forward_part(void *context, const struct ops_part *part, struct err *err) {
+    const struct work *work = context;
+    struct convolutional *l = work->layer;
+    const struct layer_pass *pass = work->pass;
+    const struct layer_tensor *out = &pass->out;
     struct ops *ops = l->context.ops;
-    struct ops_range ranges[MAX_RANGES];
-    struct ops_weights weights = kept(l, pass, l->context.params.weight, ranges);
-    float *y = pass->out.data, *front = l->front && pass->mode == NETWORK_TRAIN ? l->front : y;
-    enum status status = select_shape(l, pass, err);
-    if (!status) status = ops_conv_forward(l->conv, pass->in[0].data, &weights, l->context.params.bias, front, err);
-    if (!status && l->base.norm) {
-        status = norm_forward(l->base.norm, pass, front, l->rectifier, y, err);
-        front = y;
+    size_t first = (size_t)part->first * layer_image(out), count = (size_t)part->n * layer_image(out);
+    bool keep = l->base.norm || (!l->base.rectified && pass->mode == NETWORK_TRAIN);
+    float *y = (keep ? l->base.front : out->data) + first;
+    const float *x;
+    enum status status = layer_read(ops, &pass->in[0], part, OPS_SCRATCH_LAYER, &x, err);
+    if (!status) status = ops_conv_forward(l->conv, part, x, l->context.params.bias, y, err);
+    if (status) return status;
+    if (!l->base.norm) {
+        if (!l->base.rectified) ops_activate(ops, l->net->activation, y, count, out->data + first);
+        return STATUS_OK;
     }
-    if (!status && !l->rectified) ops_activate(ops, l->net->activation, front, layer_values(pass, &pass->out), y);
+    size_t rows = part_rows(out, part);
+    if (pass->mode != NETWORK_INFERENCE) return norm_add_moments(l->base.norm, part->thread, y, rows, out->c, err);
+    status = norm_apply(l->base.norm, y, rows, out->c, l->base.rectifier, out->data + first, err);
+    if (!status && !l->base.rectified) ops_activate(ops, l->net->activation, out->data + first, count, out->data + first);
     return status;
 }
 
-/* out.grad becomes the gradient of the convolution's own output. */
-static enum status backward_front(struct convolutional *l, const struct layer_pass *pass, struct err *err) {
+static enum status forward(struct layer *layer, const struct layer_pass *pass, struct err *err) {
+    struct convolutional *l = (struct convolutional *)layer;
     struct ops *ops = l->context.ops;
-    float *dy = pass->out.grad;
-    size_t values = layer_values(pass, &pass->out);
-    enum status status = STATUS_OK;
-    if (!l->base.norm && l->rectified) ops_rectify_backward(ops, l->rectifier, pass->out.data, dy, values, dy);
-    if (!l->base.norm && !l->rectified) ops_activate_backward(ops, l->net->activation, l->front, dy, values, dy);
-    if (!l->base.norm) return STATUS_OK;
-    if (!l->rectified) {
-        float *front;
-        status = ops_scratch(ops, OPS_SCRATCH_LAYER, values, &front, err);
-        if (!status) status = norm_repeat(l->base.norm, pass, l->front, front, err);
-        if (!status) ops_activate_backward(ops, l->net->activation, front, dy, values, dy);
+    const struct layer_tensor *out = &pass->out;
+    struct ops_range ranges[MAX_RANGES];
+    struct ops_weights weights = kept(l, pass, l->context.params.weight, ranges);
+    bool batch = l->base.norm && pass->mode != NETWORK_INFERENCE;
+    enum status status = select_shape(l, pass, err);
+    if (!status) status = ops_conv_pack(l->conv, OPS_FORWARD, &weights, err);
+    if (status) return status;
+    if (l->base.norm) norm_begin(l->base.norm);
+    if (l->base.norm && !batch) norm_set(l->base.norm, pass);
+    status = ops_parts_run(ops, pass->n, ops_conv_images(l->conv), forward_part, &(struct work){ l, pass }, err);
+    if (status || !batch) return status;
+    norm_set(l->base.norm, pass);
+    if (out->lazy) return STATUS_OK;
+    status = norm_apply(l->base.norm, l->base.front, layer_rows(pass, out), out->c, l->base.rectifier, out->data, err);
+    if (!status && !l->base.rectified)
+        ops_activate(ops, l->net->activation, out->data, layer_values(pass, out), out->data);
+    return status;
+}
+
+/* ---- backward ---- */
+
+/* The gradient of the convolution's own output, a part's: in dy, or in scratch. */
+static enum status front_gradient(struct convolutional *l, const struct layer_pass *pass, const struct ops_part *part,
+                                  float *dy, const float **dfront, struct err *err) {
+    struct ops *ops = l->context.ops;
+    const struct layer_tensor *out = &pass->out;
+    size_t first = (size_t)part->first * layer_image(out), count = (size_t)part->n * layer_image(out);
+    *dfront = dy;
+    if (!l->base.norm) {
+        if (l->base.rectified) ops_rectify_backward(ops, l->base.rectifier, out->data + first, dy, count, dy);
+        else ops_activate_backward(ops, l->net->activation, l->base.front + first, dy, count, dy);
+        return STATUS_OK;
     }
-    return status ? status : norm_backward(l->base.norm, pass, l->front, dy, l->rectifier, dy, err);
+    float *scratch;
+    enum status status = ops_scratch(ops, OPS_SCRATCH_LAYER, count, &scratch, err);
+    *dfront = scratch;
+    return status ? status
+                  : norm_gradient(l->base.norm, l->base.front + first, dy, part_rows(out, part), out->c,
+                                  l->base.rectifier, scratch, err);
+}
+
+static enum status input_gradient(struct convolutional *l, const struct layer_tensor *in, const struct ops_part *part,
+                                  const float *dfront, struct err *err) {
+    struct ops *ops = l->context.ops;
+    size_t count = (size_t)part->n * layer_image(in);
+    float *grad = in->grad + (size_t)part->first * layer_image(in), *dx = grad;
+    enum status status = STATUS_OK;
+    if (in->add) status = ops_scratch(ops, OPS_SCRATCH_LAYER_2, count, &dx, err);
+    if (!status) status = ops_conv_backward_data(l->conv, part, dfront, dx, err);
+    if (status) return status;
+    if (in->add) ops_add(ops, dx, count, grad);
+    return layer_sums(ops, in, part, grad, err);
+}
+
+static enum status backward_part(void *context, const struct ops_part *part, struct err *err) {
+    const struct work *work = context;
+    struct convolutional *l = work->layer;
+    const struct layer_tensor *in = &work->pass->in[0], *out = &work->pass->out;
+    const float *x, *dfront;
+    float *dy = out->grad + (size_t)part->first * layer_image(out);
+    enum status status = front_gradient(l, work->pass, part, dy, &dfront, err);
+    if (!status) status = layer_read(l->context.ops, in, part, OPS_SCRATCH_LAYER_2, &x, err);
+    if (!status) status = ops_conv_backward_weights(l->conv, part, x, dfront, err);
+    if (!status && in->grad) status = input_gradient(l, in, part, dfront, err);
+    return status;
+}
+
+static enum status sums_part(void *context, const struct ops_part *part, struct err *err) {
+    const struct work *work = context;
+    const struct layer_tensor *out = &work->pass->out;
+    struct layer *l = &work->layer->base;
+    size_t first = (size_t)part->first * layer_image(out);
+    return norm_add_sums(l->norm, part->thread, l->front + first, out->grad + first, part_rows(out, part), out->c,
+                         l->rectifier, err);
+}
+
+/* What has to be known of the whole batch before its parts can go. */
+static enum status prepare_norm(struct convolutional *l, const struct layer_pass *pass, struct err *err) {
+    struct ops *ops = l->context.ops;
+    const struct layer_tensor *out = &pass->out;
+    enum status status = STATUS_OK;
+    if (!l->base.rectified) { /* out.grad: that of what batch norm puts out */
+        float *z;
+        status = ops_scratch(ops, OPS_SCRATCH_LAYER, layer_values(pass, out), &z, err);
+        if (!status) status = norm_apply(l->base.norm, l->base.front, layer_rows(pass, out), out->c, ops_linear, z, err);
+        if (status) return status;
+        ops_activate_backward(ops, l->net->activation, z, out->grad, layer_values(pass, out), out->grad);
+    }
+    if (!norm_has_sums(l->base.norm))
+        status = ops_parts_run(ops, pass->n, ops_part_images(ops, pass->n, 2 * layer_image(out)), sums_part,
+                               &(struct work){ l, pass }, err);
+    if (!status) norm_set_gradient(l->base.norm, pass);
+    return status;
 }
 
 static enum status backward(struct layer *layer, const struct layer_pass *pass, struct err *err) {
     struct convolutional *l = (struct convolutional *)layer;
-    const struct layer_tensor *in = &pass->in[0];
     struct ops_range ranges[MAX_RANGES];
     struct ops_weights weights = kept(l, pass, l->context.params.weight, ranges), dweights = weights;
     dweights.values = l->context.params.dweight;
-    enum status status = backward_front(l, pass, err);
+    enum status status = l->base.norm ? prepare_norm(l, pass, err) : STATUS_OK;
+    if (!status) status = ops_conv_pack(l->conv, OPS_BACKWARD, &weights, err);
     if (!status)
-        status = ops_conv_backward_weights(l->conv, in->data, pass->out.grad, &dweights, l->context.params.dbias, err);
-    if (!status && in->grad) status = ops_conv_backward_data(l->conv, pass->out.grad, &weights, in->grad, err);
-    return status;
+        status = ops_parts_run(l->context.ops, pass->n, ops_conv_images(l->conv), backward_part,
+                               &(struct work){ l, pass }, err);
+    if (!status && pass->in[0].grad) layer_sums_done(&pass->in[0]);
+    return status ? status : ops_conv_add_gradient(l->conv, &dweights, l->context.params.dbias, err);
 }
 
 const struct layer_kind layer_convolutional = {
-    .kind = NET_CONVOLUTIONAL,
+    .kind = NET_CONVOLUTIONAL, .adds = true, .reads_lazy = reads_lazy,
     .create = create_convolutional, .destroy = destroy, .forward = forward, .backward = backward,
 };
 const struct layer_kind layer_connected = {
-    .kind = NET_CONNECTED,
+    .kind = NET_CONNECTED, .adds = true, .reads_lazy = reads_lazy,
     .create = create_connected, .destroy = destroy, .forward = forward, .backward = backward,
 };

@@ -5,18 +5,27 @@
 #include <string.h>
 
 /* Arrays over channels, one behind the other. All but WHOLE_* are compact. */
-enum array { MEAN, VAR, SCALE, SHIFT, GAMMA, SUM_G, SUM_GX, A, B, D, WHOLE_MEAN, WHOLE_VAR, ARRAYS };
+enum array { MEAN, VAR, SCALE, SHIFT, GAMMA, A, B, D, WHOLE_MEAN, WHOLE_VAR, ARRAYS };
+/* Of each thread: running moments of the batch, and the sums for backward. */
+enum thread_array { MOMENT_MEAN, MOMENT_SQUARE, SUM_G, SUM_GX, THREAD_ARRAYS };
 
 struct norm {
     struct layer_context context;
     int channels; /* at full width */
     int kept;     /* of the last pass */
     bool gaps;    /* the last pass's channels were no prefix */
+    bool summed;
     float *values;
+    double *sums;   /* [threads][THREAD_ARRAYS][channels] */
+    double *counts; /* [threads] rows in the moments */
 };
 
 static float *array(const struct norm *norm, enum array which) {
     return norm->values + (size_t)which * (size_t)norm->channels;
+}
+
+static double *thread_array(const struct norm *norm, int thread, enum thread_array which) {
+    return norm->sums + ((size_t)thread * THREAD_ARRAYS + (size_t)which) * (size_t)norm->channels;
 }
 
 enum status norm_create(struct norm **out, const struct layer_context *context, struct err *err) {
@@ -24,9 +33,12 @@ enum status norm_create(struct norm **out, const struct layer_context *context, 
     if (!norm) return err_memory(err, "batch norm");
     norm->context = *context;
     norm->channels = model_outputs(context->model, context->index);
-    norm->values = calloc((size_t)norm->channels * ARRAYS, sizeof *norm->values);
-    if (!norm->values) {
-        free(norm);
+    size_t channels = (size_t)norm->channels, threads = (size_t)ops_threads(context->ops);
+    norm->values = calloc(channels * ARRAYS, sizeof *norm->values);
+    norm->sums = calloc(channels * THREAD_ARRAYS * threads, sizeof *norm->sums);
+    norm->counts = calloc(threads, sizeof *norm->counts);
+    if (!norm->values || !norm->sums || !norm->counts) {
+        norm_destroy(&norm);
         return err_memory(err, "batch norm");
     }
     *out = norm;
@@ -36,8 +48,29 @@ enum status norm_create(struct norm **out, const struct layer_context *context, 
 void norm_destroy(struct norm **norm) {
     if (!*norm) return;
     free((*norm)->values);
+    free((*norm)->sums);
+    free((*norm)->counts);
     free(*norm);
     *norm = NULL;
+}
+
+static void clear_sums(struct norm *norm) {
+    size_t bytes = (size_t)norm->channels * sizeof(double);
+    for (int t = 0; t < ops_threads(norm->context.ops); t++) {
+        memset(thread_array(norm, t, SUM_G), 0, bytes);
+        memset(thread_array(norm, t, SUM_GX), 0, bytes);
+    }
+    norm->summed = false;
+}
+
+void norm_begin(struct norm *norm) {
+    size_t bytes = (size_t)norm->channels * sizeof(double);
+    for (int t = 0; t < ops_threads(norm->context.ops); t++) {
+        memset(thread_array(norm, t, MOMENT_MEAN), 0, bytes);
+        memset(thread_array(norm, t, MOMENT_SQUARE), 0, bytes);
+        norm->counts[t] = 0;
+    }
+    clear_sums(norm);
 }
 
 /* The pass's channels of a whole array, one behind the other. */
@@ -46,9 +79,10 @@ static void gather(const struct layer_tensor *t, const float *whole, float *comp
         memcpy(compact + t->ranges[i].offset, whole + t->ranges[i].first, (size_t)t->ranges[i].count * sizeof *compact);
 }
 
-static void scatter_add(const struct layer_tensor *t, const float *compact, float *whole) {
+static void scatter_add(const struct layer_tensor *t, const double *compact, float *whole) {
     for (int i = 0; i < t->nranges; i++)
-        for (int c = 0; c < t->ranges[i].count; c++) whole[t->ranges[i].first + c] += compact[t->ranges[i].offset + c];
+        for (int c = 0; c < t->ranges[i].count; c++)
+            whole[t->ranges[i].first + c] += (float)compact[t->ranges[i].offset + c];
 }
 
 /* Where a trained array's row for this plan begins: most models have one. */
@@ -81,20 +115,41 @@ static void note_stats(struct norm *norm, const struct layer_tensor *t) {
     }
 }
 
-enum status norm_forward(struct norm *norm, const struct layer_pass *pass, const float *x, struct ops_rectifier r,
-                         float *y, struct err *err) {
+/* ---- forward ---- */
+
+enum status norm_add_moments(struct norm *norm, int thread, const float *x, size_t rows, int c, struct err *err) {
+    struct ops_moments moments = { norm->counts[thread], thread_array(norm, thread, MOMENT_MEAN),
+                                   thread_array(norm, thread, MOMENT_SQUARE) };
+    enum status status = ops_norm_moments(norm->context.ops, x, rows, c, &moments, err);
+    norm->counts[thread] = moments.count;
+    return status;
+}
+
+/* The batch's mean and variance from the threads' moments, in their order. */
+static void join_moments(const struct norm *norm, int channel, float *mean, float *var) {
+    double count = 0, m = 0, square = 0;
+    for (int t = 0; t < ops_threads(norm->context.ops); t++) {
+        double n = norm->counts[t], step = thread_array(norm, t, MOMENT_MEAN)[channel] - m;
+        if (n == 0) continue;
+        m += step * n / (count + n);
+        square += thread_array(norm, t, MOMENT_SQUARE)[channel] + step * step * count * n / (count + n);
+        count += n;
+    }
+    *mean = (float)m;
+    *var = (float)(square / count);
+}
+
+void norm_set(struct norm *norm, const struct layer_pass *pass) {
     const struct layer_context *k = &norm->context;
     const struct layer_tensor *t = &pass->out;
     float *mean = array(norm, MEAN), *var = array(norm, VAR), *scale = array(norm, SCALE), *shift = array(norm, SHIFT);
-    size_t rows = layer_rows(pass, t);
     if (pass->mode == NETWORK_INFERENCE) {
         const struct model_layer *m = &k->model->layers[k->index];
         size_t row = (size_t)pass->row * (size_t)norm->channels;
         gather(t, m->mean + row, mean);
         gather(t, m->var + row, var);
     } else {
-        enum status status = ops_norm_stats(k->ops, x, rows, t->c, mean, var, err);
-        if (status) return status;
+        for (int c = 0; c < t->c; c++) join_moments(norm, c, &mean[c], &var[c]);
         note_stats(norm, t);
     }
     gather(t, row_of(norm, pass, k->params.gamma), array(norm, GAMMA));
@@ -104,38 +159,60 @@ enum status norm_forward(struct norm *norm, const struct layer_pass *pass, const
         scale[c] = array(norm, GAMMA)[c] * inverse_sigma(k->model, var[c]);
         shift[c] -= mean[c] * scale[c];
     }
-    return ops_norm_apply(k->ops, x, rows, t->c, scale, shift, r, y, err);
 }
 
-enum status norm_repeat(struct norm *norm, const struct layer_pass *pass, const float *x, float *y, struct err *err) {
-    return ops_norm_apply(norm->context.ops, x, layer_rows(pass, &pass->out), pass->out.c, array(norm, SCALE),
-                          array(norm, SHIFT), ops_linear, y, err);
+void norm_affine(const struct norm *norm, const float **scale, const float **shift) {
+    *scale = array(norm, SCALE);
+    *shift = array(norm, SHIFT);
 }
+
+enum status norm_apply(const struct norm *norm, const float *x, size_t rows, int c, struct ops_rectifier r, float *y,
+                       struct err *err) {
+    return ops_norm_apply(norm->context.ops, x, rows, c, array(norm, SCALE), array(norm, SHIFT), r, y, err);
+}
+
+/* ---- backward ---- */
+
+enum status norm_add_sums(struct norm *norm, int thread, const float *x, const float *dy, size_t rows, int c,
+                          struct ops_rectifier r, struct err *err) {
+    return ops_norm_sums(norm->context.ops, x, dy, rows, c, array(norm, MEAN), array(norm, SCALE), array(norm, SHIFT), r,
+                         thread_array(norm, thread, SUM_G), thread_array(norm, thread, SUM_GX), err);
+}
+
+void norm_sums_done(struct norm *norm) { norm->summed = true; }
+bool norm_has_sums(const struct norm *norm) { return norm->summed; }
 
 /* With g = dL/d(x * scale + shift), s = 1/sigma and M rows:
  *   dL/dvar = gamma * s'(var) * sum g (x - mean)
  *   dL/dx = gamma * s * (g - mean of g) + dL/dvar * 2 (x - mean) / M
  * which is a * g + b * x + d per channel. */
-enum status norm_backward(struct norm *norm, const struct layer_pass *pass, const float *x, const float *dy,
-                          struct ops_rectifier r, float *dx, struct err *err) {
+void norm_set_gradient(struct norm *norm, const struct layer_pass *pass) {
     const struct layer_context *k = &norm->context;
     const struct layer_tensor *t = &pass->out;
-    size_t rows = layer_rows(pass, t);
-    float *mean = array(norm, MEAN), *var = array(norm, VAR), *scale = array(norm, SCALE), *shift = array(norm, SHIFT);
-    float *sum_g = array(norm, SUM_G), *sum_gx = array(norm, SUM_GX);
+    const float *mean = array(norm, MEAN), *var = array(norm, VAR), *scale = array(norm, SCALE);
     float *a = array(norm, A), *b = array(norm, B), *d = array(norm, D);
-    enum status status = ops_norm_sums(k->ops, x, dy, rows, t->c, mean, scale, shift, r, sum_g, sum_gx, err);
-    if (status) return status;
+    double *sum_g = thread_array(norm, 0, SUM_G), *sum_gx = thread_array(norm, 0, SUM_GX);
+    double rows = (double)layer_rows(pass, t);
     for (int c = 0; c < t->c; c++) {
-        float dvar = array(norm, GAMMA)[c] * inverse_sigma_slope(k->model, var[c]) * sum_gx[c];
+        for (int i = 1; i < ops_threads(k->ops); i++) {
+            sum_g[c] += thread_array(norm, i, SUM_G)[c];
+            sum_gx[c] += thread_array(norm, i, SUM_GX)[c];
+        }
+        double dvar = (double)array(norm, GAMMA)[c] * (double)inverse_sigma_slope(k->model, var[c]) * sum_gx[c];
         a[c] = scale[c];
-        b[c] = 2 * dvar / (float)rows;
-        d[c] = -a[c] * sum_g[c] / (float)rows - b[c] * mean[c];
-        sum_gx[c] *= inverse_sigma(k->model, var[c]);
+        b[c] = (float)(2 * dvar / rows);
+        d[c] = (float)(-(double)a[c] * sum_g[c] / rows) - b[c] * mean[c];
+        sum_gx[c] *= (double)inverse_sigma(k->model, var[c]);
     }
     scatter_add(t, sum_gx, row_of(norm, pass, k->params.dgamma));
     if (k->params.dbeta) scatter_add(t, sum_g, row_of(norm, pass, k->params.dbeta));
-    return ops_norm_backward(k->ops, x, dy, rows, t->c, scale, shift, r, a, b, d, dx, err);
+    clear_sums(norm);
+}
+
+enum status norm_gradient(const struct norm *norm, const float *x, const float *dy, size_t rows, int c,
+                          struct ops_rectifier r, float *dx, struct err *err) {
+    return ops_norm_backward(norm->context.ops, x, dy, rows, c, array(norm, SCALE), array(norm, SHIFT), r,
+                             array(norm, A), array(norm, B), array(norm, D), dx, err);
 }
 
 void norm_batch_stats(const struct norm *norm, const float **mean, const float **var, int *channels) {

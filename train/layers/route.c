@@ -55,6 +55,6 @@ static enum status backward(struct layer *layer, const struct layer_pass *pass, 
 }
 
 const struct layer_kind layer_route = {
-    .kind = NET_ROUTE, .views = true,
+    .kind = NET_ROUTE, .views = true, .adds = true,
     .create = create, .destroy = destroy, .forward = forward, .backward = backward,
 };
