@@ -229,10 +229,7 @@ void controller_report(struct controller *c, double now_s, const struct controll
     }
     struct controller_slice *slice = &c->slice[r->stage];
     double profiled = slice->profile_ms[r->level * c->nlevels + r->incoming];
-    double before = slice->slowdown.ratio.value;
-    if (estimate_slowdown_add(&slice->slowdown, r->level, r->compute_ms, profiled) == ESTIMATE_JUMPED &&
-        slice->slowdown.ratio.value < before)
-        c->undone = 0; /* conditions did change: what failed before may hold now */
+    estimate_slowdown_add(&slice->slowdown, now_s, r->level, r->compute_ms, profiled);
     if (r->stage == 0) estimate_add(&slice->image_ms, r->decode_ms);
     report_link(c, r);
     c->stale = true;
@@ -312,7 +309,7 @@ enum status controller_optimum(struct controller *c, double latency_ms, struct p
 }
 
 double controller_slowdown(const struct controller *c, int stage) {
-    return stage >= 0 && stage < c->nstages ? c->slice[stage].slowdown.ratio.value : 0;
+    return stage >= 0 && stage < c->nstages ? c->slice[stage].slowdown.value : 0;
 }
 
 double controller_link_rate(const struct controller *c, int stage) {

@@ -50,6 +50,7 @@ struct controller {
     double restored_s;  /* the latest restoration, -1: none */
     double checked_s;   /* when room was last looked for */
     int undone;         /* restorations undone in a row */
+    double undone_slowdown; /* the largest then */
     /* bottleneck */
     double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */
     int nrecent;

@@ -29,6 +29,17 @@ static int frames_ahead(const struct controller *c, int waiting, int in_flight) 
     return ahead < QUEUED_MAX ? (int)ahead : QUEUED_MAX;
 }
 
+static int slowest_device(const struct controller *c) {
+    int slowest = 0;
+    for (int s = 1; s < c->nstages; s++)
+        if (c->slice[s].slowdown.value > c->slice[slowest].slowdown.value) slowest = s;
+    return slowest;
+}
+
+static double largest_slowdown(const struct controller *c) {
+    return c->slice[slowest_device(c)].slowdown.value;
+}
+
 /* ---- saying why ---- */
 
 static int print_levels(const struct controller *c, const struct planner_choice *choice, char *out, size_t size) {
@@ -44,11 +55,8 @@ static int print_levels(const struct controller *c, const struct planner_choice 
 
 /* What differs most from the profile. */
 static void print_cause(const struct controller *c, int ahead, char *out, size_t size) {
-    int slowest = 0;
-    for (int s = 1; s < c->nstages; s++)
-        if (c->slice[s].slowdown.ratio.value > c->slice[slowest].slowdown.ratio.value) slowest = s;
-    snprintf(out, size, "%d queued, stage %d at %.1fx its profile", ahead, slowest + 1,
-             c->slice[slowest].slowdown.ratio.value);
+    int s = slowest_device(c);
+    snprintf(out, size, "%d queued, stage %d at %.1fx its profile", ahead, s + 1, c->slice[s].slowdown.value);
 }
 
 static void switch_to(struct controller *c, double now_s, const struct planner_choice *choice, const char *why,
@@ -103,7 +111,10 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
     if (!feasible && !faster && !too_costly) return;
     double wait_s = c->config.restore_ms * 1e-3;
     if (c->restored_s >= 0 && s.value.cost > now.cost) {
-        if (now_s - c->restored_s < FAILED_WITHIN * wait_s * (1 << c->undone) && c->undone < UNDONE_MAX) c->undone++;
+        if (now_s - c->restored_s < FAILED_WITHIN * wait_s * (1 << c->undone)) {
+            if (c->undone < UNDONE_MAX) c->undone++;
+            c->undone_slowdown = largest_slowdown(c);
+        }
         c->restored_s = -1;
     }
     switch_to(c, now_s, s.choice, feasible ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
@@ -142,6 +153,8 @@ static void try_out(struct controller *c, double now_s, int ahead, int in_flight
 }
 
 static void restore(struct controller *c, double now_s, int ahead, int in_flight) {
+    /* what was in the way is gone, or less by half: waiting longer has lost its reason */
+    if (c->undone > 0 && largest_slowdown(c) < 0.5 * c->undone_slowdown) c->undone = 0;
     double wait_s = c->config.restore_ms * 1e-3 * (1 << c->undone);
     if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * wait_s) {
         c->restored_s = -1; /* it held */

@@ -102,8 +102,8 @@ static void link_times(struct controller *c, struct planner_problem *p, int s) {
             }
             double bytes = (double)codec_raw_size((enum codec)k, map->c, map->hw) * to->packing[k].value;
             p->wire[i] = nanoseconds(bytes * to->ns_per_byte.value);
-            p->encode[i] = nanoseconds(from->encode_ns[k] * values * from->slowdown.ratio.value);
-            p->decode[i] = nanoseconds(to->decode_ns[k] * values * to->slowdown.ratio.value);
+            p->encode[i] = nanoseconds(from->encode_ns[k] * values * from->slowdown.value);
+            p->decode[i] = nanoseconds(to->decode_ns[k] * values * to->slowdown.value);
         }
     }
 }

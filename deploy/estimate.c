@@ -63,6 +63,43 @@ enum estimate_event estimate_add(struct estimate *e, double sample) {
     return ESTIMATE_JUMPED;
 }
 
+/* ---- a mean ---- */
+
+void estimate_mean_reset(struct estimate_mean *m) {
+    m->count = m->next = 0;
+}
+
+bool estimate_mean_add(struct estimate_mean *m, double now_s, double sample) {
+    if (!usable(sample) || !isfinite(now_s)) return false;
+    m->window[m->next] = sample;
+    m->at_s[m->next] = now_s;
+    m->next = (m->next + 1) % ESTIMATE_MEAN;
+    if (m->count < ESTIMATE_MEAN) m->count++;
+    return true;
+}
+
+double estimate_mean_value(const struct estimate_mean *m) {
+    if (m->count < ESTIMATE_MEAN_MIN) return 0;
+    enum { DROPPED_MAX = ESTIMATE_MEAN / 32 };
+    double largest[DROPPED_MAX] = {0}, sum = 0, now_s = m->at_s[(m->next + ESTIMATE_MEAN - 1) % ESTIMATE_MEAN];
+    int n = 0;
+    for (; n < m->count; n++) {
+        int i = (m->next + ESTIMATE_MEAN - 1 - n) % ESTIMATE_MEAN;
+        if (n >= ESTIMATE_MEAN_MIN && now_s - m->at_s[i] > ESTIMATE_MEAN_S) break;
+        double sample = m->window[i];
+        sum += sample;
+        for (int j = 0; j < DROPPED_MAX; j++)
+            if (sample > largest[j]) {
+                double smaller = largest[j];
+                largest[j] = sample;
+                sample = smaller;
+            }
+    }
+    int dropped = (n + 31) / 32;
+    for (int j = 0; j < dropped; j++) sum -= largest[j];
+    return fmax(0, sum) / (n - dropped);
+}
+
 /* ---- a device's slowdown ---- */
 
 void estimate_slowdown_reset(struct estimate_slowdown *s) {
@@ -72,14 +109,21 @@ void estimate_slowdown_reset(struct estimate_slowdown *s) {
     estimate_slowdown_restart(s);
 }
 
+/* Forgets samples of the speed, and takes it to be undisturbed. */
+static void assume_calm(struct estimate_slowdown *s) {
+    s->value = s->calm > 0 ? s->calm : 1;
+    estimate_reset(&s->ratio, s->value);
+    estimate_mean_reset(&s->mean);
+}
+
 void estimate_slowdown_restart(struct estimate_slowdown *s) {
-    estimate_reset(&s->ratio, s->calm > 0 ? s->calm : 1);
+    assume_calm(s);
     s->level = s->reference = -1;
     s->at_level = 0;
 }
 
 double estimate_slowdown_at(const struct estimate_slowdown *s, int level) {
-    return s->ratio.value * s->correction[level];
+    return s->value * s->correction[level];
 }
 
 bool estimate_slowdown_trusted(const struct estimate_slowdown *s) {
@@ -87,7 +131,7 @@ bool estimate_slowdown_trusted(const struct estimate_slowdown *s) {
 }
 
 void estimate_slowdown_calm(struct estimate_slowdown *s) {
-    estimate_reset(&s->ratio, s->calm > 0 ? s->calm : 1);
+    assume_calm(s);
     s->reference = -1;
 }
 
@@ -119,7 +163,7 @@ static void leave(struct estimate_slowdown *s) {
     }
 }
 
-enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, int level, double measured_ms,
+enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, double now_s, int level, double measured_ms,
                                           double profiled_ms) {
     if (!usable(measured_ms) || !usable(profiled_ms) || level < 0 || level >= PLAN_MAX_LEVELS) return ESTIMATE_IGNORED;
     double ratio = measured_ms / (profiled_ms * s->correction[level]);
@@ -135,6 +179,8 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, int level
         if (s->at_level == ESTIMATE_SETTLED && s->reference >= 0 && s->reference != level) learn(s);
     }
     enum estimate_event event = estimate_add(&s->ratio, ratio);
+    estimate_mean_add(&s->mean, now_s, ratio);
+    s->value = fmax(s->ratio.value, estimate_mean_value(&s->mean));
     bool settled = s->at_level == ESTIMATE_SETTLED && s->ratio.samples >= ESTIMATE_SETTLED;
     if (settled && s->trusted[level] && (s->calm <= 0 || s->ratio.value < s->calm)) s->calm = s->ratio.value;
     return event;

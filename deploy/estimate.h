@@ -35,6 +35,26 @@ enum estimate_event { ESTIMATE_IGNORED, ESTIMATE_TAKEN, ESTIMATE_JUMPED };
 void estimate_reset(struct estimate *estimate, double prior);
 enum estimate_event estimate_add(struct estimate *estimate, double sample);
 
+/* ---- a mean ----------------------------------------------------------------------
+ *
+ * What a queue feels is the mean, not the median: a process that is now and
+ * then off its core for ten times as long as a frame takes has the median of
+ * an undisturbed one. Over the samples of the latest second, at least
+ * ESTIMATE_MEAN_MIN and at most ESTIMATE_MEAN of them, without the largest of
+ * every 32 begun: a single hiccup does not count. */
+enum { ESTIMATE_MEAN = 128, ESTIMATE_MEAN_MIN = 16 };
+#define ESTIMATE_MEAN_S 1.0
+
+struct estimate_mean {
+    double window[ESTIMATE_MEAN], at_s[ESTIMATE_MEAN];
+    int count, next;
+};
+
+void estimate_mean_reset(struct estimate_mean *mean);
+bool estimate_mean_add(struct estimate_mean *mean, double now_s, double sample);
+/* 0 before ESTIMATE_MEAN_MIN samples. */
+double estimate_mean_value(const struct estimate_mean *mean);
+
 /* ---- a device's slowdown --------------------------------------------------------
  *
  * Measured over profiled time, for whatever level is in use. A profile may be
@@ -49,6 +69,8 @@ enum { ESTIMATE_SETTLED = 5 }; /* samples needed on either side of a switch */
 
 struct estimate_slowdown {
     struct estimate ratio;
+    struct estimate_mean mean;
+    double value; /* the larger of ratio and mean */
     double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
     bool trusted[PLAN_MAX_LEVELS];
     double calm;         /* least settled ratio at a trusted level: the device undisturbed */
@@ -62,8 +84,8 @@ struct estimate_slowdown {
 void estimate_slowdown_reset(struct estimate_slowdown *slowdown);
 /* Forgets the speed, keeps the corrections: the same device, started anew. */
 void estimate_slowdown_restart(struct estimate_slowdown *slowdown);
-enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, int level, double measured_ms,
-                                          double profiled_ms);
+enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, double now_s, int level,
+                                          double measured_ms, double profiled_ms);
 /* What `level` takes, over what the profile says. */
 double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);
 /* Whether what is measured at the present level says anything about others. */

@@ -91,22 +91,24 @@ static void test_impossible_samples(void **state) {
     estimate_rate_reset(&r);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(estimate_add(&e, bad[i]), ESTIMATE_IGNORED);
-        assert_int_equal(estimate_slowdown_add(&s, 0, bad[i], 1), ESTIMATE_IGNORED);
-        assert_int_equal(estimate_slowdown_add(&s, 0, 1, bad[i]), ESTIMATE_IGNORED);
+        assert_int_equal(estimate_slowdown_add(&s, 0, 0, bad[i], 1), ESTIMATE_IGNORED);
+        assert_int_equal(estimate_slowdown_add(&s, 0, 0, 1, bad[i]), ESTIMATE_IGNORED);
         if (!isfinite(bad[i])) {
             assert_false(estimate_spread_add(&p, bad[i]));
             assert_false(estimate_rate_add(&r, bad[i]));
         }
     }
-    assert_int_equal(estimate_slowdown_add(&s, -1, 1, 1), ESTIMATE_IGNORED);
-    assert_int_equal(estimate_slowdown_add(&s, PLAN_MAX_LEVELS, 1, 1), ESTIMATE_IGNORED);
-    assert_int_equal(estimate_slowdown_add(&s, 0, 1e300, 1e-300), ESTIMATE_IGNORED); /* overflows */
+    assert_int_equal(estimate_slowdown_add(&s, 0, -1, 1, 1), ESTIMATE_IGNORED);
+    assert_int_equal(estimate_slowdown_add(&s, 0, PLAN_MAX_LEVELS, 1, 1), ESTIMATE_IGNORED);
+    assert_int_equal(estimate_slowdown_add(&s, 0, 0, 1e300, 1e-300), ESTIMATE_IGNORED); /* overflows */
     close_to(e.value, 2, 0);
     close_to(s.ratio.value, 1, 0);
 }
 
+/* Ten frames a second. */
 static void feed(struct estimate_slowdown *s, int level, double ratio, int count) {
-    for (int i = 0; i < count; i++) estimate_slowdown_add(s, level, 10 * ratio, 10);
+    static double now_s;
+    for (int i = 0; i < count; i++) estimate_slowdown_add(s, now_s += 0.1, level, 10 * ratio, 10);
 }
 
 /* The profile says half of what level 4 takes: seen at the switch to it. */
@@ -120,7 +122,7 @@ static void test_profile_is_corrected(void **state) {
     close_to(s.correction[4], 2, 1e-9);
     close_to(s.ratio.value, 3.3, 1e-9);
     close_to(estimate_slowdown_at(&s, 4), 6.6, 1e-9);
-    feed(&s, 4, 2.2, 10); /* it ends */
+    feed(&s, 4, 2.2, 20); /* it ends */
     close_to(estimate_slowdown_at(&s, 0), 1.1, 1e-9);
     close_to(s.calm, 1.1, 1e-9);
     assert_true(estimate_slowdown_trusted(&s));
@@ -154,6 +156,23 @@ static void test_real_change_is_not_learnt(void **state) {
     feed(&s, 0, 1, 10);
     assert_true(s.trusted[3]);
     close_to(s.correction[3], 1.2, 1e-9);
+}
+
+/* Time slices: one frame in five is off its core for long. The median knows
+ * nothing of it; two hiccups are not it. */
+static void test_mean_of_time_slices(void **state) {
+    struct estimate_slowdown s;
+    estimate_slowdown_reset(&s);
+    for (int i = 0; i < 200; i++) estimate_slowdown_add(&s, i * 0.01, 0, i % 5 ? 1 : 21, 1);
+    close_to(s.ratio.value, 1, 1e-9);
+    close_to(s.value, 5, 0.8);
+    close_to(s.calm, 1, 1e-9);
+    estimate_slowdown_reset(&s);
+    for (int i = 0; i < 200; i++) estimate_slowdown_add(&s, i * 0.01, 0, i == 150 || i == 155 ? 30 : 1, 1);
+    close_to(s.value, 1, 1e-9);
+    /* after a silence the latest samples count all the same */
+    for (int i = 0; i < 20; i++) estimate_slowdown_add(&s, 100 + i, 0, 2, 1);
+    close_to(s.value, 2, 1e-9);
 }
 
 static void test_rate(void **state) {
@@ -190,6 +209,7 @@ int main(void) {
         cmocka_unit_test(test_profile_is_corrected),
         cmocka_unit_test(test_reference_survives_a_short_stay),
         cmocka_unit_test(test_real_change_is_not_learnt),
+        cmocka_unit_test(test_mean_of_time_slices),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_spread),
     };
