@@ -121,8 +121,7 @@ static void pause_until(struct runner *r, double ms) {
     int n = 0;
     items[n++] = (zmq_pollitem_t){ NULL, r->signal_fd, ZMQ_POLLIN, 0 };
     items[n++] = (zmq_pollitem_t){ NULL, journal_fd(r->journal), ZMQ_POLLIN, 0 };
-    if (source_fd(r->source) >= 0 && r->source_next_ms == HUGE_VAL && !r->source_ended && !r->stopping && r->governor &&
-        r->waiting.count == 0)
+    if (r->source_waits && source_fd(r->source) >= 0)
         items[n++] = (zmq_pollitem_t){ NULL, source_fd(r->source), ZMQ_POLLIN, 0 };
     for (int i = 0; i < r->npeers; i++) {
         items[n++] = (zmq_pollitem_t){ channel_socket(r->peers[i].channel), 0, ZMQ_POLLIN, 0 };
@@ -222,9 +221,10 @@ static void show_progress(struct runner *r) {
     log_progress_update(&r->progress, (double)r->stored, detail);
 }
 
-static enum status check_progress(const struct runner *r, struct err *err) {
-    double limit = r->config->timeout_s;
-    if (limit <= 0 || runner_owed(r) == 0 || log_now_s() - r->stored_s <= limit) return STATUS_OK;
+static enum status check_progress(struct runner *r, struct err *err) {
+    double limit = r->config->timeout_s, now_s = log_now_s();
+    if (runner_owed(r) == 0) r->progress_s = now_s;
+    if (limit <= 0 || now_s - r->progress_s <= limit) return STATUS_OK;
     const struct peer *missing = first_not_ready(r);
     if (missing) return not_ready(missing, STATUS_TIMEOUT, err);
     return err_set(err, STATUS_TIMEOUT, "no result for %.1f s", limit);
@@ -233,7 +233,7 @@ static enum status check_progress(const struct runner *r, struct err *err) {
 static enum status stream(struct runner *r, struct err *err) {
     double stop_s = INFINITY;
     source_start(r->source, journal_now_ms(r->journal));
-    r->stored_s = log_now_s();
+    r->progress_s = log_now_s();
     for (;;) {
         enum status status = runner_serve(r, err);
         if (!status) status = runner_repair(r, err);
@@ -251,6 +251,7 @@ static enum status stream(struct runner *r, struct err *err) {
             if (r->stopping) break;
             log_info("stopping: waiting for %d frames in flight", r->sent.count);
             r->stopping = true;
+            r->source_waits = false;
             stop_s = log_now_s() + FINISH_S;
         }
     }

@@ -23,6 +23,7 @@ enum {
     COLLECT = 64,
 };
 static const double STALL_MS = 2000, STALL_MAX_MS = 60000;
+static const double STALL_UNKNOWN_MS = 10000; /* before the first result */
 
 bool runner_ready(const struct runner *r) {
     for (int i = 0; i < r->npeers; i++)
@@ -92,6 +93,7 @@ static enum status accept_frame(struct runner *r, struct source_frame *f, struct
 
 enum status runner_take(struct runner *r, struct err *err) {
     r->source_next_ms = HUGE_VAL;
+    r->source_waits = false;
     while (!r->source_ended && !r->stopping) {
         size_t most = source_live(r->source) ? AHEAD_IN_MEMORY : AHEAD;
         bool room = is_paced(r) ? r->waiting.count < most
@@ -102,7 +104,8 @@ enum status runner_take(struct runner *r, struct err *err) {
         double now_ms = journal_now_ms(r->journal);
         enum status status = source_next(r->source, now_ms, &frame, &answer, &r->source_next_ms, err);
         if (status) return status;
-        if (answer == SOURCE_WAIT) return STATUS_OK;
+        r->source_waits = answer == SOURCE_WAIT;
+        if (r->source_waits) return STATUS_OK;
         if (answer == SOURCE_END) r->source_ended = true;
         else status = accept_frame(r, &frame, err);
         if (status) return status;
@@ -353,7 +356,7 @@ enum status runner_repair(struct runner *r, struct err *err) {
     }
     if (!r->sent.count || !runner_ready(r)) return STATUS_OK;
     double now = journal_now_ms(r->journal);
-    double stall = fmax(STALL_MS, 4 * r->typical_ms);
+    double stall = r->typical_ms > 0 ? fmax(STALL_MS, 4 * r->typical_ms) : STALL_UNKNOWN_MS;
     for (int i = 0; i < r->sent.count; i++) {
         const struct frame *f = r->sent.frames[i];
         double patience = fmin(stall * pow(2, fmin(f->attempt - 1, 10)), fmax(STALL_MAX_MS, stall));
@@ -402,10 +405,10 @@ enum status runner_collect(struct runner *r, struct err *err) {
             frame_set_remove(&r->storing, f);
             double latency = stored[i].latency_ms;
             r->stored++;
-            r->stored_s = log_now_s();
+            r->progress_s = log_now_s();
             if (!f->error) {
                 r->within += r->slo_ms <= 0 || latency <= r->slo_ms;
-                governor_result(r->governor, r->stored_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
+                governor_result(r->governor, r->progress_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
             }
             if (r->config->json) status = print_json(r, f, latency, err);
             frame_free(&f);

@@ -38,6 +38,7 @@ struct runner {
     int64_t next_seq;
     bool source_ended, stopping; /* nothing more is taken; nothing more is sent, either */
     double source_next_ms;
+    bool source_waits; /* it has nothing now, and there is room for more */
 
     struct frame_queue waiting; /* accepted, or to be sent again */
     struct frame_set sent;
@@ -46,7 +47,7 @@ struct runner {
     double typical_ms; /* in the pipeline: follows the slow ones */
 
     int64_t stored, within, duplicates, resent;
-    double stored_s; /* when the latest result was stored, or the run began */
+    double progress_s; /* when the latest result was stored, or the first frame after a pause was owed */
     struct log_progress progress;
     bool shows_progress;
 };

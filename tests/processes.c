@@ -108,6 +108,15 @@ int process_wait(struct process *p, double timeout_s) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+bool process_said(const char *path, const char *text, double timeout_s) {
+    double end_s = now_s() + timeout_s;
+    while (!strstr(process_file(path), text)) {
+        if (now_s() > end_s) return false;
+        nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+    }
+    return true;
+}
+
 const char *process_file(const char *path) {
     static char text[65536];
     FILE *f = fopen(path, "r");

@@ -30,5 +30,7 @@ void process_close_input(struct process *process);
 int process_wait(struct process *process, double timeout_s);
 /* The whole file as text (static buffer). */
 const char *process_file(const char *path);
+/* Whether the file comes to hold the text within the time. */
+bool process_said(const char *path, const char *text, double timeout_s);
 
 #endif

@@ -254,6 +254,32 @@ static void a_killed_worker_costs_no_frame(void **unused) {
     }
 }
 
+/* Stopped (SIGSTOP), a worker's connections stay up: only its silence tells. */
+static void a_stopped_worker_is_waited_for(void **unused) {
+    start_workers(NULL);
+    start_runner(frames_path, "--fps 100");
+    wait_lines(10);
+    process_signal(&workers[1], SIGSTOP);
+    assert_true(process_said(in_folder("runner.log"), "w2: no answer", PATIENCE_S));
+    process_signal(&workers[1], SIGCONT);
+    wait_lines(FRAMES - 10);
+    expect_exit(0);
+    expect_all_results();
+}
+
+static void a_run_that_gets_nowhere_can_give_up(void **unused) {
+    start_workers(NULL);
+    start_runner(frames_path, "--fps 100 --timeout 0.5");
+    wait_lines(10);
+    process_signal(&workers[2], SIGKILL);
+    expect_exit(1);
+    expect_said("w3 at tcp://127.0.0.1:");
+    start_worker(2, addresses[2], NULL);
+    start_runner(frames_path, "");
+    expect_exit(0);
+    expect_all_results();
+}
+
 static void a_killed_runner_goes_on(void **unused) {
     start_workers(NULL);
     for (int i = 0, seen = 0; i < 3; i++, seen += 25) {
@@ -441,6 +467,8 @@ int main(void) {
         cmocka_unit_test_teardown(results_are_those_of_one_device, teardown),
         cmocka_unit_test_teardown(a_pruned_plan_crosses_coded_links, teardown),
         cmocka_unit_test_teardown(a_killed_worker_costs_no_frame, teardown),
+        cmocka_unit_test_teardown(a_stopped_worker_is_waited_for, teardown),
+        cmocka_unit_test_teardown(a_run_that_gets_nowhere_can_give_up, teardown),
         cmocka_unit_test_teardown(a_killed_runner_goes_on, teardown),
         cmocka_unit_test_teardown(a_signal_stops_it_cleanly, teardown),
         cmocka_unit_test_teardown(bad_frames_fail_once_with_a_reason, teardown),
