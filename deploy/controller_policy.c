@@ -8,6 +8,7 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 4, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
+#define LEAST_SHARE 0.4    /* of the deadline, that relief is planned for */
 #define LEAST_GAIN 0.0005  /* of accuracy, worth a switch */
 #define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
 
@@ -101,13 +102,23 @@ static bool solve(struct controller *c, double now_s, double share, double utili
     return true;
 }
 
+/* Relief that did not last was planned too tightly: each time within a while
+ * the next plan keeps more of the deadline free. */
+static double relief_share(struct controller *c, double now_s) {
+    if (now_s - c->relieved_s > c->config.restore_ms * 1e-3) c->relieved = 0;
+    return fmax(LEAST_SHARE, 1 - c->config.margin * (1 + c->relieved));
+}
+
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    if (!solve(c, now_s, 1 - c->config.margin, c->config.utilisation, ahead, &s)) return;
+    if (!solve(c, now_s, relief_share(c, now_s), c->config.utilisation, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
     bool feasible = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
-    bool faster = (double)s.value.latency < LEAST_SPEEDUP * (double)now.latency;
+    /* Where nothing is fast enough, go on up for any gain, but sideways or down
+     * for a clear one only: estimates waver. */
+    double least = s.value.cost > now.cost ? 1 : LEAST_SPEEDUP;
+    bool faster = (double)s.value.latency < least * (double)now.latency;
     if (!feasible && !faster && !too_costly) return;
     double wait_s = c->config.restore_ms * 1e-3;
     if (c->restored_s >= 0 && s.value.cost > now.cost) {
@@ -117,12 +128,15 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
         }
         c->restored_s = -1;
     }
+    c->relieved_s = now_s;
+    c->relieved++;
     switch_to(c, now_s, s.choice, feasible ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
               in_flight);
 }
 
 static bool room_for_more(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct planner_value now = value_of(c, c->choice, ahead);
+    if (ahead > c->nstages) return false; /* first things first */
     return solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, s) &&
            s->outcome == PLANNER_FEASIBLE && (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
 }

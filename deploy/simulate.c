@@ -93,30 +93,56 @@ static bool during(const struct simulate_event *e, double t) {
     return t >= e->from_s && t < e->to_s;
 }
 
+/* What a device or link does at time t: takes `factor` times as long, or (0)
+ * nothing; until that may change. `back_s`: when a dead one returns, or -1. */
+struct pace {
+    double factor, until_s, back_s;
+};
+
+static void sooner(double *until_s, double t) {
+    if (t < *until_s) *until_s = t;
+}
+
+/* The core's turns, from the beginning of the event. */
+static void take_turns(const struct simulate_event *e, double t, struct pace *pace) {
+    double round_s = e->factor * SIMULATE_SLICE_S, begun = floor((t - e->from_s) / round_s) * round_s + e->from_s;
+    bool turn = t < begun + SIMULATE_SLICE_S;
+    sooner(&pace->until_s, turn ? begun + SIMULATE_SLICE_S : begun + round_s);
+    if (pace->until_s <= t) pace->until_s = t + 1e-9; /* rounding */
+    if (!turn) pace->factor = 0;
+}
+
+static struct pace pace_at(const struct simulate_config *c, bool link, int stage, double t) {
+    struct pace pace = {1, DBL_MAX, -1};
+    const struct simulate_event *share = NULL;
+    for (int i = 0; i < c->nevents; i++) {
+        const struct simulate_event *e = &c->events[i];
+        if (e->stage != stage || (e->kind == SIMULATE_FADE) != link) continue;
+        if (e->from_s > t) sooner(&pace.until_s, e->from_s);
+        if (!during(e, t)) continue;
+        sooner(&pace.until_s, e->to_s);
+        if (e->kind == SIMULATE_SHARE) share = e;
+        else if (e->kind == SIMULATE_DEATH) pace.back_s = fmax(pace.back_s, e->to_s);
+        else pace.factor *= e->factor;
+    }
+    if (share) take_turns(share, t, &pace);
+    return pace;
+}
+
 /* When `work_s` of undisturbed work, begun at `t`, is done. */
-static double finish(const struct simulation *s, enum simulate_kind kind, int stage, double t, double work_s) {
-    const struct simulate_config *c = s->config;
+static double finish(const struct simulation *s, bool link, int stage, double t, double work_s) {
     double left = work_s;
     while (left > 0) {
-        double factor = 1, until = DBL_MAX, back = -1;
-        for (int i = 0; i < c->nevents; i++) {
-            const struct simulate_event *e = &c->events[i];
-            if (e->stage != stage || (e->kind != kind && e->kind != SIMULATE_DEATH)) continue;
-            if (e->kind == SIMULATE_DEATH && kind == SIMULATE_FADE) continue;
-            if (e->from_s > t && e->from_s < until) until = e->from_s;
-            if (!during(e, t)) continue;
-            if (e->to_s < until) until = e->to_s;
-            if (e->kind == SIMULATE_DEATH && e->to_s > back) back = e->to_s;
-            if (e->kind == kind) factor *= e->factor;
-        }
-        if (back >= 0) {
-            t = back;
+        struct pace pace = pace_at(s->config, link, stage, t);
+        if (pace.back_s >= 0) {
+            t = pace.back_s;
             left = work_s; /* from the beginning */
-            continue;
+        } else if (pace.factor > 0 && t + left * pace.factor <= pace.until_s) {
+            return t + left * pace.factor;
+        } else {
+            if (pace.factor > 0) left -= (pace.until_s - t) / pace.factor;
+            t = pace.until_s;
         }
-        if (until == DBL_MAX || t + left * factor <= until) return t + left * factor;
-        left -= (until - t) / factor;
-        t = until;
     }
     return t;
 }
@@ -147,7 +173,7 @@ static void start_link(struct simulation *s, double now_s, int stage) {
     const struct simulate_stage *truth = &s->config->truth[stage];
     double bytes = bytes_on_link(s, slot, stage);
     double work_s = truth->bytes_per_s > 0 ? bytes / truth->bytes_per_s : 0;
-    double end_s = finish(s, SIMULATE_FADE, stage, now_s, work_s);
+    double end_s = finish(s, true, stage, now_s, work_s);
     slot->reports[stage].bytes = (size_t)llround(bytes);
     slot->reports[stage].link_ms = (end_s - now_s) * 1e3 + truth->latency_ms;
     link->busy = true;
@@ -174,7 +200,7 @@ static void start_stage(struct simulation *s, double now_s, int stage) {
     double decode = stage ? coding_ms(s, slot, stage, profile->decode_ns) : c->image_ms;
     double encode = stage + 1 < c->nstages ? coding_ms(s, slot, stage + 1, profile->encode_ns) : 0;
     double work = decode + compute + encode;
-    double end_s = finish(s, SIMULATE_SLOW, stage, now_s, work * 1e-3);
+    double end_s = finish(s, false, stage, now_s, work * 1e-3);
     double stretch = work > 0 ? (end_s - now_s) * 1e3 / work : 1;
     r->queue_ms = (now_s - slot->came_s) * 1e3;
     r->compute_ms = compute * stretch;
@@ -304,7 +330,8 @@ static enum status check(const struct simulate_config *c, struct err *err) {
             return err_set(err, STATUS_USAGE, "frame %d is due at %g s, out of order", i, c->due_s[i]);
     for (int i = 0; i < c->nevents; i++) {
         const struct simulate_event *e = &c->events[i];
-        bool factor = e->kind == SIMULATE_DEATH || (e->factor > 0 && isfinite(e->factor));
+        bool factor = e->kind == SIMULATE_DEATH ||
+                      (e->factor >= (e->kind == SIMULATE_SHARE ? 1 : 1e-6) && isfinite(e->factor));
         if (e->stage < 0 || e->stage >= c->nstages || !isfinite(e->from_s) || !isfinite(e->to_s) ||
             e->to_s < e->from_s || !factor)
             return err_set(err, STATUS_USAGE, "disturbance %d: stage %d of %d, %g to %g s, factor %g", i + 1,

@@ -18,10 +18,12 @@
 
 enum simulate_kind {
     SIMULATE_SLOW,  /* the device takes `factor` times as long */
+    SIMULATE_SHARE, /* its core goes round: SIMULATE_SLICE_S for the device, then as long for each of factor - 1 others */
     SIMULATE_FADE,  /* the link into the stage has 1/factor of its rate */
     SIMULATE_DEATH, /* the worker is gone; its frame is done anew once it is back */
 };
-/* Overlapping factors multiply. */
+/* Overlapping factors multiply, except that of shares the latest counts. */
+#define SIMULATE_SLICE_S 0.004
 struct simulate_event {
     enum simulate_kind kind;
     int stage;

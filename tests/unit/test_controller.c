@@ -243,6 +243,30 @@ static void test_link_fade(void **state) {
     bench_destroy(b);
 }
 
+/* Small frames on a device whose core is shared in turns of milliseconds: most
+ * frames are not slowed at all, one in some waits for the others' turns. */
+static void test_time_slices(void **state) {
+    static const struct simulate_event share = {SIMULATE_SHARE, 1, 6, 18, 4};
+    struct bench *b = bench_create();
+    for (int i = 0; i < BLOCKS * LEVELS * LEVELS; i++) {
+        b->profile->ms[i] *= 0.1; /* 1.2 ms a stage */
+        b->truth->ms[i] *= 0.1;
+    }
+    for (int s = 1; s < STAGES; s++) b->stages[s].bytes_per_s = b->real[s].bytes_per_s = 1e9;
+    b->config.image_ms = 0.2;
+    b->config.events = &share;
+    b->config.nevents = 1;
+    b->config.controller.slo_ms = 100;
+    arrive_steadily(b, 0.6 / 1.5e-3, 30);
+    struct outcome o[CONTROLLER_POLICIES];
+    compare(b, "device 2 gets one turn in four", 6, 18, o);
+    assert_true(o[CONTROLLER_STATIC].window.attainment <= 0.3);
+    assert_true(o[CONTROLLER_EXACT].window.attainment >= 0.9);
+    assert_true(o[CONTROLLER_EXACT].outside.attainment >= 0.95);
+    assert_true(o[CONTROLLER_EXACT].switches < 20);
+    bench_destroy(b);
+}
+
 /* A camera trap: silence, then many frames within seconds. */
 static void test_burst(void **state) {
     struct bench *b = bench_create();
@@ -444,6 +468,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steady),
         cmocka_unit_test(test_slow_device),
+        cmocka_unit_test(test_time_slices),
         cmocka_unit_test(test_link_fade),
         cmocka_unit_test(test_burst),
         cmocka_unit_test(test_worker_death),
