@@ -164,7 +164,7 @@ check-aarch64:
 CROSS_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernels/check_*.c tests/unit/test_engine*.c))
 check-cross: deploy $(CROSS_BIN)
 	$(Q)tests/packages.sh qemu-user
-	$(Q)QEMU_LD_PREFIX=/usr/$(ARCH)-linux-gnu RUN="qemu-$(ARCH)" tests/run.sh $(B) $(CROSS_BIN) $(wildcard tests/cli/predict_*.sh)
+	$(Q)QEMU_LD_PREFIX=/ RUN="qemu-$(ARCH)" tests/run.sh $(B) $(CROSS_BIN) $(wildcard tests/cli/predict_*.sh)
 
 ## demo: the main job on an embedded default, a table and two plots at the end
 demo: all $(DEPS)-demo

@@ -109,11 +109,16 @@ static void fixture_free(struct fixture *f) {
     free(f->expected);
 }
 
-/* Uniform levels first, then random plans, then the links capped at the
- * entrance of a network without other cuts. */
+/* An emulator (RUN, see tests/run.sh) gets less to do. */
+static bool emulated(void) {
+    const char *run = getenv("RUN");
+    return run && run[0];
+}
+
+/* Uniform levels first, then random plans. */
 static bool next_plan(struct fixture *f, int i, struct random *random) {
     const int uniform = f->model->levels->nlevels;
-    if (i >= uniform + 12) return false;
+    if (i >= uniform + (emulated() ? 2 : 12)) return false;
     for (int b = 0; b < f->plan->nblocks; b++) {
         f->plan->level[b] = i < uniform ? i : 0;
         f->plan->link[b] = 0;
@@ -160,7 +165,7 @@ static void test_every_net_level_and_instruction_set(void **state) {
     for (int k = 0; k < NNETS; k++) {
         struct fixture f = fixture_make(nets[k].cfg);
         for (int i = 0; kernels_at(i); i++) {
-            if (!kernels_runnable(kernels_at(i))) continue;
+            if (!kernels_runnable(kernels_at(i)) || (emulated() && i == 0)) continue;
             struct engine_config config = engine_defaults();
             config.kernels = kernels_at(i);
             struct engine *engine = engine_make(&f, config);
@@ -175,13 +180,13 @@ static void test_threads(void **state) {
     (void)state;
     struct pool *pool = NULL;
     struct err err;
-    assert_int_equal(pool_create(&pool, 3, &err), STATUS_OK);
+    assert_int_equal(pool_create(&pool, 2, &err), STATUS_OK);
     for (int k = 0; k < NNETS; k++) {
         struct fixture f = fixture_make(nets[k].cfg);
         struct engine_config config = engine_defaults();
         config.pool = pool;
         struct engine *engine = engine_make(&f, config);
-        runs_every_plan(&f, engine, nets[k].name, "three threads");
+        runs_every_plan(&f, engine, nets[k].name, "two threads");
         engine_destroy(&engine);
         fixture_free(&f);
     }
@@ -268,7 +273,7 @@ static void test_nothing_past_the_counts_is_read(void **state) {
     for (int k = 0; k < NNETS; k++) {
         struct fixture f = fixture_make(nets[k].cfg);
         for (int i = 0; kernels_at(i); i++) {
-            if (!kernels_runnable(kernels_at(i))) continue;
+            if (!kernels_runnable(kernels_at(i)) || (emulated() && i == 0)) continue;
             struct engine_config config = engine_defaults();
             config.kernels = kernels_at(i);
             struct engine *engine = engine_make(&f, config);

@@ -2,6 +2,7 @@
  * allocation at any place in engine_create leaves nothing behind; and how long
  * a switch takes. */
 #include "deploy/engine.h"
+#include "deploy/selftest.h"
 #include "tests/reference.h"
 
 #include "common/log.h"
@@ -72,10 +73,11 @@ struct fixture {
     float *input, *output;
 };
 
-static struct fixture fixture_make(void) {
+/* Of the cfg, or (NULL) selftest's small network, which has every kind of layer. */
+static struct fixture fixture_make(const char *cfg) {
     struct fixture f = {0};
     struct err err = {0};
-    if (reference_model_file(&f.model, "cfg/resnet20.cfg", 1, &err)) fail_msg("%s", err.text);
+    if (cfg ? reference_model_file(&f.model, cfg, 1, &err) : selftest_model(&f.model, &err)) fail_msg("%s", err.text);
     assert_int_equal(plan_create(&f.plan, f.model->blocks->nblocks, 0, &err), STATUS_OK);
     f.input = calloc(net_shape_size(f.model->net->input), sizeof *f.input);
     f.output = calloc(1000, sizeof *f.output);
@@ -93,7 +95,7 @@ static void fixture_free(struct fixture *f) {
 static void test_runs_and_switches_allocate_nothing(void **state) {
     (void)state;
     if (!COUNTED) skip();
-    struct fixture f = fixture_make();
+    struct fixture f = fixture_make(NULL);
     struct pool *pool = NULL;
     struct err err;
     assert_int_equal(pool_create(&pool, 2, &err), STATUS_OK);
@@ -119,7 +121,7 @@ static void test_runs_and_switches_allocate_nothing(void **state) {
 static void test_failed_allocations_leave_nothing_behind(void **state) {
     (void)state;
     if (!COUNTED) skip();
-    struct fixture f = fixture_make();
+    struct fixture f = fixture_make(NULL);
     struct engine_config config = engine_defaults();
     struct err err;
     enum status status = STATUS_MEMORY;
@@ -142,7 +144,7 @@ static void test_failed_allocations_leave_nothing_behind(void **state) {
 static void test_a_switch_takes_microseconds(void **state) {
     (void)state;
     enum { SWITCHES = 1000 };
-    struct fixture f = fixture_make();
+    struct fixture f = fixture_make("cfg/resnet20.cfg");
     struct engine_config config = engine_defaults();
     struct engine *engine = NULL;
     struct err err;
