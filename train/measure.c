@@ -6,6 +6,10 @@
 
 #include <stdlib.h>
 
+/* Random plans fitted to for each that tests the fit. Without them the costs
+ * know no plan of several slices: the error on such doubles. */
+enum { FITTED_PER_HELD_OUT = 2 };
+
 enum status measure_plans(struct network *network, const struct model *model, struct loader *images,
                           struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
                           struct err *err) {
@@ -136,6 +140,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
     int measured;
     enum status status = measure_set_uniform(&plans, model, err);
     if (!status) status = add_single(&plans, model, err);
+    if (!status) status = measure_set_random(&plans, model, FITTED_PER_HELD_OUT * held_out, ~seed, err);
     int fitted = plans.n;
     if (!status) status = measure_set_random(&plans, model, held_out, seed, err);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "measuring");
