@@ -1,0 +1,42 @@
+#!/bin/sh
+# bench, profile and selftest: what they print holds together.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+/usr/bin/python3 "$(dirname "$0")/tiny_model.py" "$work"
+deploy="$BUILD/espalier-deploy" model=$work/tiny.safetensors
+
+"$deploy" bench "$model" --threads 1 --seconds .01 --switches 1000 --layers --json >"$work/bench.json"
+"$deploy" bench "$model" --threads 1 --seconds .01 --cuts 0 --plan 0,1 --json >"$work/plan.json"
+"$deploy" bench "$model" --threads 2 --seconds .01 --layers --switches 10 >"$work/bench.txt"
+"$deploy" profile "$model" --repeats 3 >"$work/profile.json"
+"$deploy" profile "$model" --repeats 3 -o "$work/other.json"
+"$deploy" selftest --json 2>"$work/checks" >"$work/selftest.json"
+python3 - "$work" <<'P'
+import json, sys
+def load(name): return json.load(open(sys.argv[1] + '/' + name))
+b = load('bench.json')
+assert [l['level'] for l in b['levels']] == [0, 1] and all(0 < l['min_ms'] <= l['median_ms'] for l in b['levels']), b
+# 12x10 outputs of 3x16 channels, 6x5 of 16x20, 20x4; and half of the pruned ones
+assert [l['multiply_adds'] for l in b['levels']] == [120*9*48 + 30*9*320 + 80, 120*9*24 + 30*9*80 + 40], b
+assert [l['kind'] for l in b['layers']] == ['convolutional', 'convolutional', 'avgpool', 'connected', 'softmax'], b
+assert b['switch_us']['n'] == 1000 and 0 < b['switch_us']['median'] <= b['switch_us']['max'], b
+assert b['peak_gflops'] > 0 and b['read_gbs'] > 0 and b['engine_bytes'] > 0 and b['threads'] == 1, b
+p = load('plan.json')
+assert p['plan'][0]['multiply_adds'] == 120*9*48 + 30*9*8*10 + 40, p
+for name in ('profile.json', 'other.json'):
+    q = load(name)
+    assert q['nblocks'] == 3 and q['nlevels'] == 2 and len(q['ms']) == 3, q
+    assert all(ms > 0 for block in q['ms'] for own in block for ms in own), q
+    assert set(q['encode_ns']) == set(q['decode_ns']) == {'f32', 'f32z', 'f16', 'f16z', 'q8', 'q8z', 'q4', 'q4z'}, q
+s = load('selftest.json')
+assert s['failures'] == 0 and s['checks'] > 1 and s['switch_us'] > 0, s
+P
+grep -q 'level switch: median' "$work/bench.txt"
+grep -q 'of peak' "$work/bench.txt"
+! grep -q FAIL "$work/checks"
+
+# A file that cannot be written is one clear line, and nothing is left behind.
+rc=0
+"$deploy" profile "$model" --repeats 1 -o "$work/no/such/folder.json" 2>"$work/err" || rc=$?
+[ $rc = 1 ] && grep -q 'folder.json' "$work/err" || { echo "status $rc"; cat "$work/err"; exit 1; }
