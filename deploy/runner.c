@@ -268,7 +268,8 @@ static enum status run(struct runner *r, struct err *err) {
     r->shows_progress = left >= 0 && !source_live(r->source);
     if (r->shows_progress) log_progress_start(&r->progress, "frames", (double)(left + runner_owed(r)));
     status = stream(r, err);
-    if (r->shows_progress) log_progress_end(&r->progress, NULL);
+    if (r->shows_progress && status) log_progress_abandon(&r->progress);
+    else if (r->shows_progress) log_progress_end(&r->progress, NULL);
     return status;
 }
 
@@ -312,7 +313,7 @@ enum status runner_run(const struct runner_config *config, struct err *err) {
             status = closed;
         }
     }
-    if (!status || status == STATUS_CANCELLED) {
+    if (!status || (status == STATUS_CANCELLED && r->stored)) {
         enum status summed = runner_summarise(r, status ? NULL : err);
         if (!status) status = summed;
     }

@@ -269,7 +269,7 @@ static void a_stopped_worker_is_waited_for(void **unused) {
 
 static void a_run_that_gets_nowhere_can_give_up(void **unused) {
     start_workers(NULL);
-    start_runner(frames_path, "--fps 100 --timeout 0.5");
+    start_runner(frames_path, "--fps 100 --timeout 2");
     wait_lines(10);
     process_signal(&workers[2], SIGKILL);
     expect_exit(1);
@@ -302,7 +302,7 @@ static void a_signal_stops_it_cleanly(void **unused) {
     process_signal(&runner, SIGINT);
     expect_exit(1);
     expect_said("the same command goes on from there");
-    assert_true(query("SELECT count(*) FROM frames") - query("SELECT count(*) FROM results") <= 1);
+    assert_true(query("SELECT count(*) FROM results") >= 30);
     start_runner(frames_path, "");
     expect_exit(0);
     expect_all_results();
