@@ -148,7 +148,8 @@ enum status controller_create(struct controller **out, const struct controller_c
     c->nlevels = nlevels;
     c->nblocks = nblocks;
     c->risk_from = -1;
-    c->room_since = c->restored_s = -1;
+    c->room_since = c->restored_s = c->decided_s = -1;
+    c->relieved_s = -INFINITY;
     c->stale = true;
     status = planner_create(&c->planner, nstages, nlevels, err); /* bounds the numbers, too */
     if (status) goto fail;

@@ -48,6 +48,7 @@ struct controller {
     int64_t risk_from;  /* narrivals when the deadline became threatened, -1: it is not */
     double relieved_s;  /* the latest switch for the deadline's sake, */
     int relieved;       /* and how many there were in a row */
+    double decided_s;   /* the latest decision, -1: none */
     double room_since;  /* since when accuracy could be restored, -1: it cannot */
     double restored_s;  /* the latest restoration, -1: none */
     double checked_s;   /* when room was last looked for */

@@ -9,7 +9,7 @@
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 4, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
 #define LEAST_SHARE 0.4    /* of the deadline, that relief is planned for */
-#define LEAST_GAIN 0.0005  /* of accuracy, worth a switch */
+#define LEAST_GAIN 0.0005  /* of accuracy, worth a switch; all of it always is */
 #define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
 
 static struct planner_value value_of(const struct controller *c, const struct planner_choice *choice, int queued) {
@@ -137,36 +137,41 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
 static bool room_for_more(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct planner_value now = value_of(c, c->choice, ahead);
     if (ahead > c->nstages) return false; /* first things first */
-    return solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, s) &&
-           s->outcome == PLANNER_FEASIBLE && (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
+    if (!solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, s)) return false;
+    if (s->outcome != PLANNER_FEASIBLE || s->value.cost >= now.cost) return false;
+    return s->value.cost == 0 || (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
 }
 
 /* Stages at levels whose profile was never compared with level 0's may look
  * slow for ever. So, after a long quiet while, take them to be undisturbed and
  * see: if they are not, a few samples say so, and the next trial waits longer. */
 static void try_out(struct controller *c, double now_s, int ahead, int in_flight) {
-    struct estimate_slowdown kept[PLANNER_MAX_SLICES];
-    bool doubtful = false;
+    double kept[PLANNER_MAX_SLICES];
+    bool doubtful[PLANNER_MAX_SLICES], any = false;
     for (int i = 0; i < c->nstages; i++) {
         struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
-        kept[i] = *slowdown;
-        if (estimate_slowdown_trusted(slowdown)) continue;
-        doubtful = true;
-        estimate_slowdown_calm(slowdown);
+        kept[i] = slowdown->value;
+        doubtful[i] = !estimate_slowdown_trusted(slowdown);
+        if (!doubtful[i]) continue;
+        any = true;
+        slowdown->value = slowdown->calm;
     }
-    if (!doubtful) return;
+    if (!any) return;
     controller_fill_times(c);
     struct planner_solution s;
-    if (room_for_more(c, now_s, ahead, &s)) {
-        switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
-        c->restored_s = now_s;
-        return;
+    bool room = room_for_more(c, now_s, ahead, &s);
+    for (int i = 0; i < c->nstages; i++) {
+        if (room && doubtful[i]) estimate_slowdown_calm(&c->slice[i].slowdown);
+        else c->slice[i].slowdown.value = kept[i];
     }
-    for (int i = 0; i < c->nstages; i++) c->slice[i].slowdown = kept[i];
     controller_fill_times(c);
+    if (!room) return;
+    switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
+    c->restored_s = now_s;
 }
 
-static void restore(struct controller *c, double now_s, int ahead, int in_flight) {
+/* `idle_s`: since the last decision; without frames there was room, too. */
+static void restore(struct controller *c, double now_s, double idle_s, int ahead, int in_flight) {
     /* what was in the way is gone, or less by half: waiting longer has lost its reason */
     if (c->undone > 0 && largest_slowdown(c) < 0.5 * c->undone_slowdown) c->undone = 0;
     double wait_s = c->config.restore_ms * 1e-3 * (1 << c->undone);
@@ -181,7 +186,7 @@ static void restore(struct controller *c, double now_s, int ahead, int in_flight
     bool room = room_for_more(c, now_s, ahead, &s);
     if (!room && now_s - c->switched_s > TRIAL_AFTER * wait_s) try_out(c, now_s, ahead, in_flight);
     if (!room) c->room_since = -1;
-    else if (c->room_since < 0) c->room_since = now_s;
+    else if (c->room_since < 0) c->room_since = now_s - fmin(idle_s, wait_s);
     if (!room || now_s - c->room_since < wait_s) return;
     switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);
     c->restored_s = now_s;
@@ -189,11 +194,13 @@ static void restore(struct controller *c, double now_s, int ahead, int in_flight
 
 void controller_follow_exact(struct controller *c, double now_s, int waiting, int in_flight) {
     int ahead = frames_ahead(c, waiting, in_flight);
+    double idle_s = c->decided_s >= 0 && waiting <= 1 && in_flight == 0 ? now_s - c->decided_s : 0;
+    c->decided_s = now_s;
     double limit_ms = c->config.slo_ms * (1 - c->config.margin / 2);
     struct planner_value now = value_of(c, c->choice, ahead), flowing = value_of(c, c->choice, 0);
     if (expected_ms(c, &now) <= limit_ms && now.cost <= c->cost_max) {
         c->risk_from = -1;
-        restore(c, now_s, ahead, in_flight);
+        restore(c, now_s, idle_s, ahead, in_flight);
         return;
     }
     c->room_since = -1;

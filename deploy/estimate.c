@@ -106,12 +106,13 @@ void estimate_slowdown_reset(struct estimate_slowdown *s) {
     memset(s, 0, sizeof *s);
     for (int l = 0; l < PLAN_MAX_LEVELS; l++) s->correction[l] = 1;
     s->trusted[0] = true;
+    s->calm = 1;
     estimate_slowdown_restart(s);
 }
 
 /* Forgets samples of the speed, and takes it to be undisturbed. */
 static void assume_calm(struct estimate_slowdown *s) {
-    s->value = s->calm > 0 ? s->calm : 1;
+    s->value = s->calm;
     estimate_reset(&s->ratio, s->value);
     estimate_mean_reset(&s->mean);
 }
@@ -182,7 +183,10 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, double no
     estimate_mean_add(&s->mean, now_s, ratio);
     s->value = fmax(s->ratio.value, estimate_mean_value(&s->mean));
     bool settled = s->at_level == ESTIMATE_SETTLED && s->ratio.samples >= ESTIMATE_SETTLED;
-    if (settled && s->trusted[level] && (s->calm <= 0 || s->ratio.value < s->calm)) s->calm = s->ratio.value;
+    if (settled && s->trusted[level] && (!s->calm_known || s->ratio.value < s->calm)) {
+        s->calm = s->ratio.value;
+        s->calm_known = true;
+    }
     return event;
 }
 

@@ -73,7 +73,8 @@ struct estimate_slowdown {
     double value; /* the larger of ratio and mean */
     double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
     bool trusted[PLAN_MAX_LEVELS];
-    double calm;         /* least settled ratio at a trusted level: the device undisturbed */
+    double calm;         /* least settled ratio at a trusted level: the device undisturbed; 1 at first */
+    bool calm_known;
     int level, at_level; /* the latest sample's, -1: none; samples since it changed */
     int reference;       /* the level settled at last, -1: none; */
     double reference_ratio;
