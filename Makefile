@@ -71,7 +71,8 @@ ISAS         := $(ISAS_$(ARCH))
 ISA_sse2     :=
 ISA_avx2     := -mavx2 -mfma
 ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
-ISA_neon     :=
+# Without it the compiler spills sums of the largest tile.
+ISA_neon     := -fno-schedule-insns
 # Sanitizers make unrolled tiles slow to compile beyond -O1.
 SIMD_release := -O3
 SIMD_OBJ := $(foreach isa,$(ISAS),$(patsubst %.c,$(B)/%.$(isa).o,$(SIMD_SRC)))
