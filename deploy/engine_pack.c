@@ -72,7 +72,8 @@ static void pack_span(const struct packer *p, int panel, const struct span *s, f
             const int i = first + r - group_first;
             if (i < 0 || i >= p->in_per_group) continue;
             const float *w = p->weight + ((size_t)o * (size_t)p->in_per_group + (size_t)i) * (size_t)p->taps;
-            for (int tap = 0; tap < p->taps; tap++) out[(tap * s->rows + r) * PANEL + o % PANEL] = w[tap];
+            float *to = out + r * PANEL + o % PANEL;
+            for (int tap = 0; tap < p->taps; tap++, to += (size_t)s->rows * PANEL) *to = w[tap];
         }
     }
 }

@@ -9,7 +9,9 @@
 enum { GUARD = 64 };
 
 const struct check_entry check_entries[] = {
-    {"conv", check_conv}, {"depthwise", check_depthwise}, {"pooling", check_pooling}, {"pointwise", check_pointwise}, {0}};
+    {"conv", check_conv},           {"depthwise", check_depthwise}, {"pooling", check_pooling},
+    {"pointwise", check_pointwise}, {"peak", check_peak},           {0},
+};
 
 bool check_alloc(struct check_floats *f, size_t n, int offset) {
     size_t total = (n + 2 * GUARD + (size_t)offset + 15) / 16 * 16;

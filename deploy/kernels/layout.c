@@ -1,3 +1,5 @@
+/* Line by line within a panel, so that the line being scattered or gathered
+ * stays in the nearest cache. */
 #include "deploy/kernels/layout.h"
 
 enum { PANEL_CHANNELS = 16 };
@@ -6,20 +8,28 @@ static float *channel(const struct layout *l, int c) {
     return l->origin + c / PANEL_CHANNELS * l->panel + c % PANEL_CHANNELS;
 }
 
+static int panel_end(int c, int channels) { return c + PANEL_CHANNELS < channels ? c + PANEL_CHANNELS : channels; }
+
 void layout_from_planar(const struct layout *l, const float *planar, int channels) {
-    for (int c = 0; c < channels; c++) {
-        float *to = channel(l, c);
-        for (int i = 0; i < l->h; i++, planar += l->w)
-            for (int j = 0; j < l->w; j++) to[i * l->line + j * l->pitch] = planar[j];
-    }
+    const ptrdiff_t map = (ptrdiff_t)l->h * l->w;
+    for (int panel = 0; panel < channels; panel += PANEL_CHANNELS)
+        for (int i = 0; i < l->h; i++)
+            for (int c = panel; c < panel_end(panel, channels); c++) {
+                float *to = channel(l, c) + i * l->line;
+                const float *from = planar + c * map + (ptrdiff_t)i * l->w;
+                for (int j = 0; j < l->w; j++) to[j * l->pitch] = from[j];
+            }
 }
 
 void layout_to_planar(const struct layout *l, float *planar, int channels) {
-    for (int c = 0; c < channels; c++) {
-        const float *from = channel(l, c);
-        for (int i = 0; i < l->h; i++, planar += l->w)
-            for (int j = 0; j < l->w; j++) planar[j] = from[i * l->line + j * l->pitch];
-    }
+    const ptrdiff_t map = (ptrdiff_t)l->h * l->w;
+    for (int panel = 0; panel < channels; panel += PANEL_CHANNELS)
+        for (int i = 0; i < l->h; i++)
+            for (int c = panel; c < panel_end(panel, channels); c++) {
+                const float *from = channel(l, c) + i * l->line;
+                float *to = planar + c * map + (ptrdiff_t)i * l->w;
+                for (int j = 0; j < l->w; j++) to[j] = from[j * l->pitch];
+            }
 }
 
 void layout_copy(const struct layout *to, int to_first, const struct layout *from, int from_first, int channels) {
