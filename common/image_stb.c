@@ -3,6 +3,7 @@
 #include "common/image_codec.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 static _Thread_local uint64_t largest_allocation;
@@ -43,10 +44,14 @@ enum status image_stb_decode(struct image_u8 *image, const char *name, const uin
     }
     enum status status = image_check_size(name, w, h, err);
     if (status != STATUS_OK) return status;
-    /* The largest that a decoder asks for at once: 16-bit RGBA, doubled while it grows, on whole JPEG blocks. */
+    bool pnm = bytes[0] == 'P';
     /* stb_image 2.27 reads beyond its buffer while it converts these. */
-    if (bytes[0] == 'P' && stbi_is_16_bit_from_memory(bytes, (int)length))
+    if (pnm && stbi_is_16_bit_from_memory(bytes, (int)length))
         return err_set(err, STATUS_FORMAT, "%s: a PNM file with 16 bits per value; only 8 are read", name);
+    /* It does not notice that these end early, and leaves the rest undefined. */
+    if (pnm && length < (uint64_t)w * (uint64_t)h * (uint64_t)c)
+        return err_set(err, STATUS_FORMAT, "%s: damaged image (ends before its last row)", name);
+    /* The largest that a decoder asks for at once: 16-bit RGBA, doubled while it grows, on whole JPEG blocks. */
     largest_allocation += 16 * ((uint64_t)w + 64) * ((uint64_t)h + 64);
     uint8_t *data = stbi_load_from_memory(bytes, (int)length, &w, &h, &c, channels);
     if (!data) return err_set(err, STATUS_FORMAT, "%s: damaged image (%s)", name, stbi_failure_reason());

@@ -64,6 +64,9 @@ refuses 1 'folder.jpg' "$deploy" predict "$work/net.safetensors" "$work/folder.j
 printf 'P6 60000 60000 255\n' >"$work/huge.ppm"
 refuses 1 'huge.ppm' "$deploy" predict "$work/net.safetensors" "$work/huge.ppm"
 
+head -c 500 "$work/good.ppm" >"$work/short.ppm"
+refuses 1 'short.ppm' "$deploy" predict "$work/net.safetensors" "$work/short.ppm"
+
 # ---- model files: every kind of truncation, and flipped bits in the header
 size=$(stat -c %s "$work/net.safetensors")
 for n in 0 4 8 9 100 $((size / 2)) $((size - 1)); do
