@@ -29,7 +29,7 @@ static void channels(void **state) {
               all_levels);
     gradcheck(GRADCHECK_NET(3, 6, 5) GRADCHECK_STEM CONV(5, 1) SHORTCUT("from=-2\nactivation=leaky") GRADCHECK_HEAD, 4,
               all_levels);
-    gradcheck(GRADCHECK_NET(3, 6, 5) GRADCHECK_STEM CONV(12, 1)
+    gradcheck(GRADCHECK_NET(3, 6, 5) GRADCHECK_STEM CONV(5, 1)
               SHORTCUT("from=-2\nalpha=.5\nbeta=2\nactivation=leaky") GRADCHECK_HEAD, 4, all_levels);
 }
 
@@ -38,7 +38,7 @@ static void sizes(void **state) {
               all_levels);
     /* The other way round: a smaller map joins a larger one. */
     gradcheck(GRADCHECK_NET(3, 6, 4) GRADCHECK_STEM CONV(12, 2) "[route]\nlayers=-2\n"
-              SHORTCUT("from=-2\nalpha=.6\nactivation=leaky") GRADCHECK_HEAD, 4, all_levels);
+              SHORTCUT("from=-2\nbeta=.6\nactivation=leaky") GRADCHECK_HEAD, 4, all_levels);
     gradcheck(GRADCHECK_NET(3, 7, 5) GRADCHECK_STEM CONV(6, 2) SHORTCUT("from=-2\nactivation=relu") GRADCHECK_HEAD, 4,
               all_levels);
 }

@@ -3,7 +3,9 @@
  *
  * The loss is a fixed random combination of the logits, summed in double. A
  * derivative is taken at several step sizes, since single precision spoils
- * small ones and kinks large ones; the gradient agrees if one of them does. A wrong sign
+ * small ones and kinks large ones; the gradient agrees if one of them does.
+ * Where many values lie near kinks none may: a few elements in a hundred may be
+ * off by a fraction of the tensor's typical gradient. A wrong sign
  * agrees with none, nor does NaN. */
 #ifndef ESPALIER_TESTS_GRADCHECK_H
 #define ESPALIER_TESTS_GRADCHECK_H
@@ -34,7 +36,7 @@ struct gradcheck {
     float *input, *logits, *mix;
     float *dlogits, *dinput;
     uint64_t seed;
-    int checked, failed;
+    int checked, near, failed; /* near: within the looser bound only */
     float worst;
 };
 
@@ -132,20 +134,22 @@ static inline void gradcheck_tensor(struct gradcheck *g, const char *name, int l
     if (stride > 1 && stride % 2 == 0) stride++; /* else it would miss channels */
     for (size_t i = 0; i < size; i += stride) {
         double analytic = (double)grads[i], numeric[3] = { 0 };
-        bool agrees = false;
-        for (size_t s = 0; s < sizeof steps / sizeof *steps && !agrees; s++) {
+        double off = INFINITY; /* the least, in units of typical + numeric */
+        for (size_t s = 0; s < sizeof steps / sizeof *steps && !(off <= (double)tolerance); s++) {
             gradcheck_difference(g, values + i, steps[s], numeric);
-            for (int side = 0; side < 3 && !agrees; side++)
-                agrees = fabs(analytic - numeric[side]) <= (double)tolerance * (typical + fabs(numeric[side]));
+            for (int side = 0; side < 3; side++)
+                off = fmin(off, fabs(analytic - numeric[side]) / (typical + fabs(numeric[side])));
         }
         g->checked++;
-        if (agrees) continue;
-        g->failed++;
+        if (off <= (double)tolerance) continue;
+        if (off <= 10 * (double)tolerance) g->near++;
+        else g->failed++;
         print_error("layer %d %s[%zu]: gradient %.6g, central difference %.6g\n", layer, name, i, analytic, numeric[0]);
     }
 }
 
-/* The number of elements that disagree, each reported. */
+/* The number of elements that disagree, each reported; near ones count if they
+ * are more than a few. */
 static inline int gradcheck_run(struct gradcheck *g, float tolerance) {
     struct err err;
     struct network_view view = network_view(g->network);
@@ -158,7 +162,7 @@ static inline int gradcheck_run(struct gradcheck *g, float tolerance) {
         gradcheck_tensor(g, p->name, p->layer, view.values + p->offset, view.grads + p->offset, p->size, tolerance);
     }
     gradcheck_tensor(g, "input", -1, g->input, g->dinput, g->inputs, tolerance);
-    return g->failed;
+    return g->near > 1 + g->checked / 50 ? g->failed + g->near : g->failed;
 }
 
 /* One network under each of several plans (a NULL ends them). */
