@@ -6,7 +6,7 @@
 writes DIR/tiny.safetensors (two convolutions with batch norm, two levels, a
 row for each pair of levels), DIR/a.ppm, DIR/b.ppm (of the net's size, so that
 preprocessing only scales), and DIR/expected.json: {"a": {PLAN: [probs]}, ...},
-PLAN "0", "1", or "0,1", "1,0" with the cut behind layer 0.
+PLAN "0", "1", or "0,1", "1,0", "0,0 link 1" with the cut behind layer 0.
 """
 import json
 import struct
@@ -117,11 +117,12 @@ def convolve(layer, x, stride, row, keep):
     return (y - mean) / np.sqrt(var + EPS) * gamma + beta
 
 
-def predict(x, first, second):
-    """Level of the first block, and of the others."""
+def predict(x, first, second, link=0):
+    """Level of the first block, of the others, and of the link between them."""
+    incoming = max(first, link)
     x = np.maximum(convolve(0, x, 1, 2 * first, KEEP[first][1]), 0)
-    x = x[: KEEP[second][1]]  # what arrives beyond the own level is ignored
-    x = convolve(1, x, 2, 2 * second + first, KEEP[second][2])
+    x = x[: min(KEEP[second][1], KEEP[link][1])]  # what arrives beyond is ignored
+    x = convolve(1, x, 2, 2 * second + incoming, KEEP[second][2])
     x = np.where(x > 0, x, 0.1 * x).mean(axis=(1, 2))
     z = TENSORS["layers.3.weight"].astype(np.float64)[:, : len(x)] @ x + TENSORS["layers.3.bias"]
     e = np.exp(z - z.max())
@@ -133,7 +134,13 @@ def main(folder):
     expected = {}
     for name in ("a", "b"):
         x = write_image("%s/%s.ppm" % (folder, name))
-        expected[name] = {"0": predict(x, 0, 0), "1": predict(x, 1, 1), "0,1": predict(x, 0, 1), "1,0": predict(x, 1, 0)}
+        expected[name] = {
+            "0": predict(x, 0, 0),
+            "1": predict(x, 1, 1),
+            "0,1": predict(x, 0, 1),
+            "1,0": predict(x, 1, 0),
+            "0,0 link 1": predict(x, 0, 0, 1),
+        }
     with open(folder + "/expected.json", "w") as f:
         json.dump(expected, f)
 
