@@ -285,13 +285,6 @@ static enum status check_layer(const struct model *model, int layer, struct err 
     }
     if (l->kind == NET_CONVOLUTIONAL && l->size == 1 && l->pad > 0)
         status = cfg_error(model->cfg, l->line, err, "Darknet cannot run a padded 1x1 convolution (layer %d)", layer);
-    if (l->kind == NET_SHORTCUT && l->alpha != 1) {
-        struct net_shape own = l->in, from = net_shape_of(model->net, l->inputs[1]);
-        if (own.c > from.c || own.h > from.h || own.w > from.w)
-            status = cfg_error(model->cfg, l->line, err,
-                               "Darknet applies alpha only where both maps have values, not all over the larger one (layer %d)",
-                               layer);
-    }
     return status;
 }
 

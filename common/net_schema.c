@@ -37,6 +37,7 @@ static const struct cfg_key net_keys[] = {
     {"exposure", "random exposure factor"},
     {"mean", "subtracted from the input, per channel"},
     {"std", "divides the input, per channel"},
+    {"fit", "crop, letterbox or stretch: how an image becomes the input"},
     {"center", IGNORED},
     {"min_ratio", IGNORED},
     {"max_ratio", IGNORED},

@@ -186,9 +186,6 @@ static void test_conversion(void **state) {
     m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\npadding=1\n");
     assert_int_equal(darknet_cfg(m, &text, &err), STATUS_FORMAT);
     model_destroy(&m);
-    m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\n[convolutional]\nfilters=2\n[shortcut]\nfrom=0\nalpha=2\n");
-    assert_int_equal(darknet_cfg(m, &text, &err), STATUS_FORMAT);
-    model_destroy(&m);
     /* Darknet forgets the stride of a 1x1 convolution: a pooling does it. */
     m = make_model("[net]\nwidth=4\nheight=4\nchannels=3\n[convolutional]\n[convolutional]\nstride=2\nactivation=relu\n"
                    "[route]\nlayers=0,0\n");
