@@ -31,6 +31,9 @@ enum status ops_create(struct ops **out, int threads, struct err *err) {
     struct ops *ops = calloc(1, sizeof *ops);
     if (!ops) return err_memory(err, "training backend");
     ops->nthreads = threads < 1 ? 1 : threads;
+#ifdef __SANITIZE_THREAD__
+    ops->nthreads = 1; /* it does not see how OpenMP's threads wait for each other */
+#endif
     ops->cache_bytes = cache_bytes();
     ops->threads = calloc((size_t)ops->nthreads, sizeof *ops->threads);
     enum status status = ops->threads ? STATUS_OK : err_memory(err, "training backend");
