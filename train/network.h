@@ -36,7 +36,7 @@ struct network; /* private: oneDNN primitives, activations, scratch */
 struct network_view {
     int nparams;
     const struct network_param *params;
-    float *values, *grads; /* [size] each, 64-byte aligned */
+    float *values, *grads; /* [size] each; they and every tensor in them 64-byte aligned */
     size_t size;
 };
 
@@ -46,27 +46,30 @@ enum status network_create(struct network **network, struct model *model, int ba
                            struct err *err) MUST_CHECK;
 void network_destroy(struct network **network);
 struct network_view network_view(struct network *network);
-/* Darknet's initial weights: convolutional, uniform in +-sqrt(2/fan_in) scaled
- * as He's; gamma 1, beta and bias 0. Deterministic. */
+/* Initial values: weights uniform in +-sqrt(6/fan_in), so that their variance is
+ * He's; gamma 1, beta and bias 0. Deterministic. */
 void network_init(struct network *network, uint64_t seed);
 /* values <-> the model's tensors (weights, biases, gamma, beta). */
 void network_store(const struct network *network, struct model *model);
 void network_load(struct network *network, const struct model *model);
 
 /* input: [n, C, H, W] f32; logits: [n, classes], caller's: the values before
- * the softmax. `dropout_seed`: of this pass. */
+ * the softmax. `dropout_seed`: of this pass. At inference mean and variance are
+ * the model's; weights, gamma and beta are always `values`. */
 enum status network_forward(struct network *network, const struct plan *plan, enum network_mode mode,
                             const float *input, int n, uint64_t dropout_seed, float *logits,
                             struct err *err) MUST_CHECK;
-/* Behind a NETWORK_TRAIN forward of the same plan: d(loss)/d(logits) [n,
- * classes] in; gradients are added into grads (zero them per step). */
+/* Behind a NETWORK_TRAIN forward, of its plan: d(loss)/d(logits) [n, classes]
+ * in; gradients are added into grads (zero them per step). May be repeated. */
 enum status network_backward(struct network *network, const float *dlogits, struct err *err) MUST_CHECK;
 /* Also d(loss)/d(input) [n, C, H, W], for gradient checks; NULL: not wanted. */
 enum status network_backward_input(struct network *network, const float *dlogits, float *dinput,
                                    struct err *err) MUST_CHECK;
 
 /* Behind a TRAIN or STATS forward: mean and (biased) variance over the batch of
- * layer's input to batch norm; *channels = the prefix that was computed. */
+ * layer's input to batch norm; *channels = the prefix that was computed, or, if
+ * it has gaps (a [batchnorm] behind a concatenation), all channels, with mean 0
+ * and variance 1 where nothing was. */
 enum status network_batch_stats(const struct network *network, int layer, const float **mean, const float **var,
                                 int *channels, struct err *err) MUST_CHECK;
 /* The activation of `layer` after a forward, as plain f32 [n, channels kept, h,

@@ -42,7 +42,6 @@ enum ops_scratch {
     OPS_SCRATCH_NORM,
     OPS_SCRATCH_LAYER, /* a layer's, within one call */
     OPS_SCRATCH_LAYER_2,
-    OPS_SCRATCH_LAYER_3,
     OPS_SCRATCH_INPUT,    /* the network's: an input narrowed to what is read, */
     OPS_SCRATCH_GRADIENT, /* and the gradient of it */
     OPS_SCRATCH_COUNT

@@ -19,12 +19,14 @@ struct convolutional {
     const struct net_layer *net;
     struct ops_conv *conv; /* of the last pass */
     struct ops_conv_shape shape;
+    struct ops_range *ranges; /* as many as the input has segments */
 };
 
 static void destroy(struct layer *layer) {
     struct convolutional *l = (struct convolutional *)layer;
     norm_destroy(&l->base.norm);
     ops_free(l->context.ops, &l->base.front);
+    free(l->ranges);
     free(l);
 }
 
@@ -37,8 +39,11 @@ static enum status create(struct layer **out, const struct layer_context *contex
     l->net = &context->model->net->layers[context->index];
     l->base.rectified = ops_rectifier_of(l->net->activation, &l->base.rectifier);
     if (!l->base.rectified) l->base.rectifier = ops_linear;
-    enum status status = STATUS_OK;
-    if (l->net->batch_normalize) status = norm_create(&l->base.norm, context, err);
+    int nsegments;
+    groups_segments(context->model->groups, l->net->inputs[0], &nsegments);
+    l->ranges = calloc((size_t)nsegments, sizeof *l->ranges);
+    enum status status = l->ranges ? STATUS_OK : err_memory(err, "layer");
+    if (!status && l->net->batch_normalize) status = norm_create(&l->base.norm, context, err);
     if (!status && (l->net->batch_normalize || !l->base.rectified))
         status = ops_alloc(context->ops, (size_t)context->batch * net_shape_size(l->net->out), &l->base.front,
                            "activations", err);
@@ -78,18 +83,15 @@ static enum status select_shape(struct convolutional *l, const struct layer_pass
     return status;
 }
 
-enum { MAX_RANGES = 512 };
-
-/* The kept part of a weight tensor. */
-static struct ops_weights kept(const struct convolutional *l, const struct layer_pass *pass, float *values,
-                               struct ops_range *ranges) {
+/* The kept part of the weight tensor, or of its gradient. */
+static struct ops_weights kept(const struct convolutional *l, const struct layer_pass *pass, float *values) {
     const struct layer_tensor *in = &pass->in[0];
-    struct ops_weights w = { values, l->net->in.c, in->nranges, ranges };
-    for (int i = 0; i < in->nranges; i++) ranges[i] = (struct ops_range){ in->ranges[i].first, in->ranges[i].count };
+    struct ops_weights w = { values, l->net->in.c, in->nranges, l->ranges };
+    for (int i = 0; i < in->nranges; i++) l->ranges[i] = (struct ops_range){ in->ranges[i].first, in->ranges[i].count };
     if (l->net->groups > 1) {
         w.inputs = l->net->in.c / l->net->groups;
         w.nranges = 1;
-        ranges[0] = (struct ops_range){ 0, w.inputs };
+        l->ranges[0] = (struct ops_range){ 0, w.inputs };
     }
     return w;
 }
@@ -133,8 +135,7 @@ static enum status forward(struct layer *layer, const struct layer_pass *pass, s
     struct convolutional *l = (struct convolutional *)layer;
     struct ops *ops = l->context.ops;
     const struct layer_tensor *out = &pass->out;
-    struct ops_range ranges[MAX_RANGES];
-    struct ops_weights weights = kept(l, pass, l->context.params.weight, ranges);
+    struct ops_weights weights = kept(l, pass, l->context.params.weight);
     bool batch = l->base.norm && pass->mode != NETWORK_INFERENCE;
     enum status status = select_shape(l, pass, err);
     if (!status) status = ops_conv_pack(l->conv, OPS_FORWARD, &weights, err);
@@ -229,8 +230,7 @@ static enum status prepare_norm(struct convolutional *l, const struct layer_pass
 
 static enum status backward(struct layer *layer, const struct layer_pass *pass, struct err *err) {
     struct convolutional *l = (struct convolutional *)layer;
-    struct ops_range ranges[MAX_RANGES];
-    struct ops_weights weights = kept(l, pass, l->context.params.weight, ranges), dweights = weights;
+    struct ops_weights weights = kept(l, pass, l->context.params.weight), dweights = weights;
     dweights.values = l->context.params.dweight;
     enum status status = l->base.norm ? prepare_norm(l, pass, err) : STATUS_OK;
     if (!status) status = ops_conv_pack(l->conv, OPS_BACKWARD, &weights, err);
