@@ -29,7 +29,7 @@ trap 'exit 130' INT TERM
 say "Drawing a labelled camera-trap dataset"
 "$train" synth "$dir/data" --seed 1
 say "Training cfg/trap.cfg to survive pruning"
-"$train" train "$dir/data/synth.data" cfg/trap.cfg -o "$dir/trap.safetensors" --seed 1 --hold-out 240
+"$train" train "$dir/data/synth.data" cfg/trap.cfg -o "$dir/trap.safetensors" --seed 1
 say "Training it plainly, ordered afterwards, to compare with"
 "$train" train "$dir/data/synth.data" cfg/trap.cfg -o "$dir/plain.safetensors" --seed 1 --hold-out 0 --robust none
 say "Accuracy on the test images, level by level"
