@@ -32,7 +32,7 @@ one() {
     elif [ $rc != 0 ]; then word=FAIL; [ "$failed" = 0 ] && failed=1
     elif [ "$passed" = 0 ]; then word=FAIL failed=1; echo "counted no test" >>"$log"; fi
     printf '  %-4s %-44s %4d passed %6d ms\n' "$word" "$name" "$passed" "$ms"
-    if [ $word = SKIP ]; then sed -n 's/^SKIP: /       /p' "$log"; fi
+    sed -n 's/^SKIP: /       skipped: /p' "$log"
     if [ $word = FAIL ]; then tail -n 30 "$log" | sed 's/^/       | /'; fi
     echo "$passed $failed $skipped" >"$log.count"
 }
