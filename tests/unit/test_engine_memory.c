@@ -62,11 +62,6 @@ void free(void *p) {
 }
 #endif
 
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 struct fixture {
     struct model *model;
     struct plan *plan;
@@ -147,36 +142,10 @@ static void test_failed_allocations_leave_nothing_behind(void **state) {
     fixture_free(&f);
 }
 
-static void test_a_switch_takes_microseconds(void **state) {
-    (void)state;
-    enum { SWITCHES = 1000 };
-    struct fixture f = fixture_make("cfg/resnet20.cfg");
-    struct engine_config config = engine_defaults();
-    struct engine *engine = NULL;
-    struct err err;
-    assert_int_equal(engine_create(&engine, f.model, &config, &err), STATUS_OK);
-    static double us[SWITCHES];
-    struct random random = random_stream(2, 0, 0);
-    for (int i = 0; i < SWITCHES; i++) {
-        reference_random_plan(f.plan, f.model, &random);
-        const double start = log_now_s();
-        engine_set_plan(engine, f.plan);
-        us[i] = (log_now_s() - start) * 1e6;
-    }
-    qsort(us, SWITCHES, sizeof *us, compare);
-    printf("a level switch takes %.2f us (median of %d), %.2f us at most\n", us[SWITCHES / 2], SWITCHES,
-           us[SWITCHES - 1]);
-    /* Emulators and sanitizers are slow. */
-    assert_true(us[SWITCHES / 2] < (COUNTED ? 50 : 1000));
-    engine_destroy(&engine);
-    fixture_free(&f);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs_and_switches_allocate_nothing),
         cmocka_unit_test(test_failed_allocations_leave_nothing_behind),
-        cmocka_unit_test(test_a_switch_takes_microseconds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
