@@ -30,6 +30,7 @@ one() {
     word=ok
     if [ $rc = 77 ]; then word=SKIP
     elif [ $rc != 0 ]; then word=FAIL; [ "$failed" = 0 ] && failed=1
+    elif [ "$passed" = 0 ] && [ "$skipped" != 0 ]; then word=SKIP
     elif [ "$passed" = 0 ]; then word=FAIL failed=1; echo "counted no test" >>"$log"; fi
     printf '  %-4s %-44s %4d passed %6d ms\n' "$word" "$name" "$passed" "$ms"
     sed -n 's/^SKIP: /       skipped: /p' "$log"
