@@ -1,20 +1,6 @@
 #!/bin/sh
 # Bad input of every kind: one clear line, the right exit status, nothing overwritten, no crash.
-set -eu
-work=$(mktemp -d)
-trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
-train="$BUILD/espalier-train" deploy="$BUILD/espalier-deploy"
-
-# refuses STATUS 'PATTERN' COMMAND...: that status, and one line (besides a hint) that has the pattern.
-refuses() {
-    want=$1 pattern=$2; shift 2
-    rc=0
-    "$@" >"$work/out" 2>"$work/err" </dev/null || rc=$?
-    [ $rc = "$want" ] || { echo "status $rc, not $want: $*"; cat "$work/err"; exit 1; }
-    grep -q "$pattern" "$work/err" || { echo "no '$pattern' from: $*"; cat "$work/err"; exit 1; }
-    lines=$(grep -c '^espalier-' "$work/err" || :)
-    [ "$lines" = 1 ] || { echo "$lines lines from: $*"; cat "$work/err"; exit 1; }
-}
+. "$(dirname "$0")/../lib.sh"
 
 # A model to spoil: random weights in a small net, by way of Darknet's .weights.
 cat >"$work/net.cfg" <<'C'

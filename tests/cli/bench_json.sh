@@ -1,10 +1,8 @@
 #!/bin/sh
 # bench, profile and selftest: what they print holds together.
-set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../lib.sh"
 /usr/bin/python3 "$(dirname "$0")/tiny_model.py" "$work"
-deploy="$BUILD/espalier-deploy" model=$work/tiny.safetensors
+model=$work/tiny.safetensors
 
 "$deploy" bench "$model" --threads 1 --seconds .01 --switches 1000 --layers --json >"$work/bench.json"
 "$deploy" bench "$model" --threads 1 --seconds .01 --cuts 0 --plan 0,1 --json >"$work/plan.json"
@@ -37,6 +35,4 @@ grep -q 'of peak' "$work/bench.txt"
 ! grep -q FAIL "$work/checks"
 
 # A file that cannot be written is one clear line, and nothing is left behind.
-rc=0
-"$deploy" profile "$model" --repeats 1 -o "$work/no/such/folder.json" 2>"$work/err" || rc=$?
-[ $rc = 1 ] && grep -q 'folder.json' "$work/err" || { echo "status $rc"; cat "$work/err"; exit 1; }
+refuses 1 'folder.json' "$deploy" profile "$model" --repeats 1 -o "$work/no/such/folder.json"

@@ -1,19 +1,8 @@
 #!/bin/sh
 # data/cifar10.sh: archives of both kinds unpacked whole or not at all, and
 # data/cifar10.data for either.
-set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../lib.sh"
 here=$(pwd)
-
-refuses() {
-    pattern=$1; shift
-    rc=0
-    "$@" >"$work/out" 2>"$work/err" || rc=$?
-    [ $rc = 1 ] || { echo "status $rc: $*"; cat "$work/err"; exit 1; }
-    grep -q "$pattern" "$work/err" || { echo "no '$pattern' from: $*"; cat "$work/err"; exit 1; }
-    [ "$(grep -c ^cifar10.sh: "$work/err")" = 1 ]
-}
 
 mkdir -p "$work/in/repo/data"
 cd "$work/in"
@@ -34,14 +23,14 @@ tar -czf other.tar.gz nine.tar
 # As in a checkout of its own, so that the default folder is not the real one.
 cp "$here/data/cifar10.sh" "$here/data/cifar10.data" "$here/data/cifar10.labels" repo/data/
 sh=repo/data/cifar10.sh
-refuses 'has 9 classes in train/' $sh --from nine.tar
-refuses 'holds neither' $sh --from other.tar.gz
-refuses 'cannot unpack' $sh --from "$here/data/cifar10.sh"
-refuses 'is no file' $sh --from nothing.tar
+refuses 1 'has 9 classes in train/' $sh --from nine.tar
+refuses 1 'holds neither' $sh --from other.tar.gz
+refuses 1 'cannot unpack' $sh --from "$here/data/cifar10.sh"
+refuses 1 'is no file' $sh --from nothing.tar
 [ "$(ls repo/data | wc -l)" = 3 ] || { ls repo/data; exit 1; }
 $sh --from folders.tar.gz 2>/dev/null | grep -q 'is ready'
 [ "$(find repo/data/cifar10 -type f | wc -l)" = 60 ]
-refuses 'is there already' $sh --from folders.tar.gz
+refuses 1 'is there already' $sh --from folders.tar.gz
 $sh --from binary.tar.gz "$work/binary" >/dev/null
 [ "$(ls "$work/binary" | wc -l)" = 6 ]
 
@@ -66,12 +55,9 @@ output=10
 activation=linear
 [softmax]
 C
-"$BUILD/espalier-train" train data/cifar10.data net.cfg -o m.safetensors --epochs 1 --hold-out 10 --robust none >out 2>&1 ||
-    { cat out; exit 1; }
+does "$train" train data/cifar10.data net.cfg -o m.safetensors --epochs 1 --hold-out 10 --robust none
 [ -s m.safetensors ]
 rm -r data/cifar10
 mv "$work/binary" data/cifar10
-rc=0
-"$BUILD/espalier-train" train data/cifar10.data net.cfg -o n.safetensors >out 2>&1 || rc=$?
-[ $rc = 1 ] && grep -q "9 classes have no images" out || { cat out; exit 1; }
+refuses 1 "9 classes have no images" "$train" train data/cifar10.data net.cfg -o n.safetensors
 [ ! -e n.safetensors ]

@@ -1,10 +1,6 @@
 #!/bin/sh
 # plan: the cuts that it prints are cuts, a slow link moves them, and what it cannot do is said.
-set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-train="$BUILD/espalier-train" deploy="$BUILD/espalier-deploy"
-fail() { echo "$*"; cat "$work/out" "$work/err" 2>/dev/null; exit 1; }
+. "$(dirname "$0")/../lib.sh"
 
 {
     printf '[net]\nwidth=32\nheight=32\nchannels=3\n'
@@ -40,30 +36,20 @@ cluster 1 >"$work/slow.cfg"
 cluster 1000000 >"$work/fast.cfg"
 
 for objective in throughput latency; do
-    "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles" --objective $objective \
-        >"$work/out" 2>"$work/err" || fail "plan failed"
+    does "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles" --objective $objective
     # at 1 kB/s nothing but the smallest map counts: the pooled one in front of the last layer
     grep -q '^--cuts 9:' "$work/out" || fail "$objective over a slow link: not cut behind layer 9"
     [ "$(grep -c ' <-$' "$work/out")" = 1 ] || fail "no partition, or more than one, is marked"
 done
-"$deploy" plan "$work/fast.cfg" "$work/net.safetensors" --profiles "$work/profiles" --json >"$work/out" 2>"$work/err" ||
-    fail "plan failed"
+does "$deploy" plan "$work/fast.cfg" "$work/net.safetensors" --profiles "$work/profiles" --json
 cuts=$(sed -n 's/.*"cuts":"\([0-9]*\)".*/\1/p' "$work/out")
 "$deploy" slice "$work/net.safetensors" --cuts "$cuts" -o "$work/slices" >/dev/null 2>"$work/err" ||
     fail "the cut '$cuts' is none"
 
-refuses() { # STATUS PATTERN ARGUMENT...
-    want=$1 pattern=$2; shift 2
-    rc=0
-    "$deploy" plan "$@" >"$work/out" 2>"$work/err" || rc=$?
-    [ $rc = "$want" ] || fail "status $rc, not $want: $*"
-    grep -q "$pattern" "$work/err" || fail "no '$pattern' from: $*"
-    [ ! -s "$work/out" ] || fail "output from: $*"
-}
-refuses 2 'throughput or latency' "$work/slow.cfg" "$work/net.safetensors" --objective speed
-refuses 1 device.json "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/slices"
-refuses 2 'levels 0 to' "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles" --level 99
-refuses 2 'accuracy model' "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles" --objective latency \
+refuses 2 'throughput or latency' "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --objective speed
+refuses 1 device.json "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/slices"
+refuses 2 'levels 0 to' "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles" --level 99
+refuses 2 'accuracy model' "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles" --objective latency \
     --min-accuracy 0.5
 sed 's/"nblocks":[[:space:]]*[0-9]*/"nblocks": 1/' "$work/profiles/device.json" >"$work/profiles/server.json"
-refuses 1 'server.json' "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles"
+refuses 1 'server.json' "$deploy" plan "$work/slow.cfg" "$work/net.safetensors" --profiles "$work/profiles"

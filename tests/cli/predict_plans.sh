@@ -1,8 +1,6 @@
 #!/bin/sh
 # predict against numpy: every level, plans with a cut, every instruction set, threads; JSON and text.
-set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../lib.sh"
 here=$(dirname "$0")
 /usr/bin/python3 "$here/tiny_model.py" "$work"
 predict() { $RUN "$BUILD/espalier-deploy" predict "$work/tiny.safetensors" "$@"; }

@@ -1,18 +1,7 @@
 #!/bin/sh
 # convert, info, slice, prune, and back to Darknet: what is written runs and says the same.
-set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-train="$BUILD/espalier-train" deploy="$BUILD/espalier-deploy"
+. "$(dirname "$0")/../lib.sh"
 cd "$work"
-
-fails() { # STATUS PATTERN COMMAND...
-    want=$1 pattern=$2; shift 2
-    rc=0
-    "$@" >out 2>err </dev/null || rc=$?
-    [ $rc = "$want" ] || { echo "status $rc, not $want: $*"; cat err; exit 1; }
-    grep -q "$pattern" err || { echo "no '$pattern' from: $*"; cat err; exit 1; }
-}
 
 cat >net.cfg <<'C'
 [net]
@@ -121,17 +110,17 @@ grep -q 'layer 0 is its layer 2, block 0 its block 2' info
 
 # ---- misuse and bad input leave nothing behind
 echo kept >kept
-fails 2 'no cut point behind layer 3' "$deploy" slice net.safetensors --cuts 3 -o nothing
-fails 2 'needs -o' "$deploy" slice net.safetensors
-fails 2 'needs --plan' "$deploy" prune net.safetensors -o kept
-fails 2 'not a plan' "$deploy" prune net.safetensors --plan 0,3 -o kept
-fails 1 'kept' "$deploy" info kept
-fails 1 'kept' "$deploy" slice net.safetensors -o kept
-fails 1 'nowhere' "$deploy" prune net.safetensors --plan 1 -o nowhere/small
-fails 2 'convert takes' "$train" convert net.safetensors
-fails 2 'convert takes' "$train" convert --cfg net.cfg -o kept
-fails 1 '2 labels for 3 classes' sh -c 'head -n 2 net.labels >two; exec "$0" convert --cfg net.cfg --weights net.weights --labels two -o kept' "$train"
-fails 1 'net.weights' "$train" convert net.weights --to-darknet nothing
+refuses 2 'no cut point behind layer 3' "$deploy" slice net.safetensors --cuts 3 -o nothing
+refuses 2 'needs -o' "$deploy" slice net.safetensors
+refuses 2 'needs --plan' "$deploy" prune net.safetensors -o kept
+refuses 2 'not a plan' "$deploy" prune net.safetensors --plan 0,3 -o kept
+refuses 1 'kept' "$deploy" info kept
+refuses 1 'kept' "$deploy" slice net.safetensors -o kept
+refuses 1 'nowhere' "$deploy" prune net.safetensors --plan 1 -o nowhere/small
+refuses 2 'convert takes' "$train" convert net.safetensors
+refuses 2 'convert takes' "$train" convert --cfg net.cfg -o kept
+refuses 1 '2 labels for 3 classes' sh -c 'head -n 2 net.labels >two; exec "$0" convert --cfg net.cfg --weights net.weights --labels two -o kept' "$train"
+refuses 1 'net.weights' "$train" convert net.weights --to-darknet nothing
 [ "$(cat kept)" = kept ]
 [ ! -e nothing ]
 

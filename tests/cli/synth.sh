@@ -1,17 +1,6 @@
 #!/bin/sh
 # synth: what it prints, the files it makes, and what it refuses.
-set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-train="$BUILD/espalier-train"
-
-refuses() {
-    want=$1 pattern=$2; shift 2
-    rc=0
-    "$@" >"$work/out" 2>"$work/err" || rc=$?
-    [ $rc = "$want" ] || { echo "status $rc, not $want: $*"; cat "$work/err"; exit 1; }
-    grep -q "$pattern" "$work/err" || { echo "no '$pattern' from: $*"; cat "$work/err"; exit 1; }
-}
+. "$(dirname "$0")/../lib.sh"
 
 "$train" synth "$work/a" --images 80 --size 64 --seed 7 >"$work/out" 2>"$work/err"
 [ "$(cat "$work/out")" = "$work/a/synth.data: 80 images, seed 7" ] || { cat "$work/out"; exit 1; }
