@@ -66,6 +66,28 @@ static enum status read_whole(const struct cfg *cfg, const struct cfg_section *p
     return status;
 }
 
+static enum status levels_alloc(struct levels **out, int nlevels, int ngroups, struct err *err) {
+    struct levels *levels = calloc(1, sizeof *levels);
+    if (levels) {
+        *levels = (struct levels){ nlevels, ngroups, calloc((size_t)nlevels, sizeof *levels->ratio),
+                                   calloc((size_t)nlevels * (size_t)ngroups, sizeof *levels->keep) };
+        if (levels->ratio && levels->keep) {
+            *out = levels;
+            return STATUS_OK;
+        }
+    }
+    levels_destroy(&levels);
+    return err_memory(err, "levels");
+}
+
+enum status levels_copy(struct levels **out, const struct levels *from, struct err *err) {
+    enum status status = levels_alloc(out, from->nlevels, from->ngroups, err);
+    if (status) return status;
+    memcpy((*out)->ratio, from->ratio, (size_t)from->nlevels * sizeof *from->ratio);
+    memcpy((*out)->keep, from->keep, (size_t)from->nlevels * (size_t)from->ngroups * sizeof *from->keep);
+    return STATUS_OK;
+}
+
 enum status levels_create(struct levels **out, const struct cfg *cfg, const struct net *net, const struct groups *groups,
                           struct err *err) {
     const struct cfg_section *prune = cfg_find(cfg, "prune");
@@ -74,19 +96,11 @@ enum status levels_create(struct levels **out, const struct cfg *cfg, const stru
     enum status status;
     if ((status = read_ratios(cfg, prune, ratios, &n, err)) || (status = cfg_int(cfg, prune, "align", 1, 1024, &align, err)))
         return status;
-    struct levels *levels = calloc(1, sizeof *levels);
+    struct levels *levels = NULL;
     bool *whole = calloc((size_t)groups->ngroups, sizeof *whole);
-    if (levels) {
-        levels->ratio = calloc((size_t)n, sizeof *levels->ratio);
-        levels->keep = calloc((size_t)n * (size_t)groups->ngroups, sizeof *levels->keep);
-    }
-    if (!whole || !levels || !levels->ratio || !levels->keep) {
-        status = err_memory(err, "levels");
-        goto fail;
-    }
+    status = whole ? levels_alloc(&levels, n, groups->ngroups, err) : err_memory(err, "levels");
+    if (status) goto fail;
     if ((status = read_whole(cfg, prune, net, groups, whole, err))) goto fail;
-    levels->nlevels = n;
-    levels->ngroups = groups->ngroups;
     memcpy(levels->ratio, ratios, (size_t)n * sizeof *ratios);
     for (int g = 0; g < groups->ngroups; g++) {
         const struct group *group = &groups->group[g];

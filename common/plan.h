@@ -26,6 +26,7 @@ struct levels {
  * group no larger than that is kept whole. */
 enum status levels_create(struct levels **levels, const struct cfg *cfg, const struct net *net,
                           const struct groups *groups, struct err *err) MUST_CHECK;
+enum status levels_copy(struct levels **levels, const struct levels *from, struct err *err) MUST_CHECK;
 void levels_destroy(struct levels **levels);
 int levels_keep(const struct levels *levels, int level, int group);
 

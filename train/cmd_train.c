@@ -16,7 +16,7 @@ static void on_signal(int number) {
 /* What the command line says before it is checked. */
 struct arguments {
     struct trainer_config config;
-    const char *robust, *order;
+    const char *robust, *channels, *order, *precision;
     int seed;
 };
 
@@ -25,9 +25,21 @@ static enum status read_names(struct arguments *a, struct err *err) {
     c->robust.mode = robust_parse(a->robust);
     if (c->robust.mode == ROBUST_COUNT)
         return err_set(err, STATUS_USAGE, "--robust is none, drop or sandwich, not '%s'", a->robust);
+    c->robust.channels = strcmp(a->channels, "random") == 0 ? ROBUST_RANDOM : ROBUST_LEAST;
+    if (c->robust.channels != ROBUST_RANDOM && strcmp(a->channels, "least") != 0)
+        return err_set(err, STATUS_USAGE, "--robust-channels is least or random, not '%s'", a->channels);
     c->order = order_parse(a->order);
     if (c->order == ORDER_COUNT)
         return err_set(err, STATUS_USAGE, "--order is none, l1, l2, bn-gamma or random, not '%s'", a->order);
+    bool bf16 = strcmp(a->precision, "bf16") == 0;
+    if (!bf16 && strcmp(a->precision, "f32") != 0 && strcmp(a->precision, "auto") != 0)
+        return err_set(err, STATUS_USAGE, "--precision is auto, f32 or bf16, not '%s'", a->precision);
+    if (bf16 && !ops_has_bf16()) {
+        err_set(err, STATUS_USAGE, "this processor has no bfloat16 arithmetic");
+        err_hint(err, "--precision auto trains in f32 then");
+        return STATUS_USAGE;
+    }
+    c->precision = strcmp(a->precision, "f32") != 0 && ops_has_bf16() ? OPS_BF16 : OPS_F32;
     return STATUS_OK;
 }
 
@@ -46,7 +58,7 @@ static enum status check(const struct trainer_config *c, int seed, struct err *e
         { "--calibrate-batches", c->calibrate.batches, 1 },
         { "--calibrate-uniform", c->calibrate.uniform, 1 },
         { "--calibrate-coverage", c->calibrate.coverage, 0 },
-        { "--measure-plans", c->measure_plans, 1 },
+        { "--measure-plans", c->measure_plans, 0 },
         { "--cache-mib", c->cache_mib, 0 },
     };
     if (!c->output) return err_set(err, STATUS_USAGE, "say where the model goes: -o MODEL");
@@ -62,6 +74,8 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
     struct trainer_config *c = &a.config;
     a.robust = robust_name(c->robust.mode);
     a.order = order_name(c->order);
+    a.channels = "least";
+    a.precision = "auto";
     a.seed = (int)c->setup.seed;
     c->setup.threads = pool_default_threads();
     const struct option options[] = {
@@ -82,13 +96,17 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
         { "--robust-plans", 0, OPTION_INT, &c->robust.plans, "N", "random plans per step" },
         { "--robust-cuts", 0, OPTION_INT, &c->robust.max_cuts, "N", "most cuts of a random plan" },
         { "--robust-link", 0, OPTION_DOUBLE, &c->robust.link, "P", "chance that a link is capped" },
+        { "--robust-groups", 0, OPTION_DOUBLE, &c->robust.groups, "P", "chance that a prune group has a level of its own" },
+        { "--robust-channels", 0, OPTION_STRING, &a.channels, "WHICH", "channels that a random plan drops: least important, or random" },
         { "--robust-weight", 0, OPTION_DOUBLE, &c->robust.weight, "W", "of a pruned pass's gradient" },
         { "--distill", 0, OPTION_DOUBLE, &c->robust.distill, "P", "share of full width's soft labels in its target" },
         { "--order-every", 0, OPTION_INT, &c->order_every, "EPOCHS", "order again during the first half; 0: no" },
         { "--calibrate-batches", 0, OPTION_INT, &c->calibrate.batches, "N", "passes for batch-norm rows, at most" },
         { "--calibrate-uniform", 0, OPTION_INT, &c->calibrate.uniform, "N", "of them with every level throughout" },
         { "--calibrate-coverage", 0, OPTION_INT, &c->calibrate.coverage, "N", "of them per pair of levels and block" },
-        { "--measure-plans", 0, OPTION_INT, &c->measure_plans, "N", "random plans that test the accuracy model" },
+        { "--measure-plans", 0, OPTION_INT, &c->measure_plans, "N", "random plans that test the accuracy model; 0: none is fitted" },
+        { "--precision", 0, OPTION_STRING, &a.precision, "P",
+          "of convolutions: f32, bf16 (and sums in f32), or auto: bf16 where the processor has it" },
         { "--threads", 0, OPTION_INT, &c->setup.threads, "N", "threads that train" },
         { "--cache-mib", 0, OPTION_INT, &c->cache_mib, "N", "memory for decoded images" },
         { "--log", 0, OPTION_STRING, &c->log, "FILE", "progress as JSON lines" },

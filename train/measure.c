@@ -139,7 +139,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
     double *accuracy = NULL;
     int measured;
     enum status status = measure_set_uniform(&plans, model, err);
-    if (!status) status = add_single(&plans, model, err);
+    if (!status && held_out > 0) status = add_single(&plans, model, err);
     if (!status) status = measure_set_random(&plans, model, FITTED_PER_HELD_OUT * held_out, ~seed, err);
     int fitted = plans.n;
     if (!status) status = measure_set_random(&plans, model, held_out, seed, err);
@@ -147,7 +147,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
     if (!status)
         status = measure_plans(network, model, images, plans.plans, plans.n, "measure", accuracy, &measured,
                                err);
-    if (!status) status = fit(model, &plans, fitted, accuracy, measured, err);
+    if (!status && held_out > 0) status = fit(model, &plans, fitted, accuracy, measured, err);
     for (int level = 0; !status && level < model->levels->nlevels; level++) uniform[level] = accuracy[level];
     measure_set_free(&plans);
     free(accuracy);

@@ -33,9 +33,10 @@ enum status measure_set_random(struct measure_set *plans, const struct model *mo
 
 /* Measures every uniform plan, every plan with one block pruned or one link
  * capped at every level, and twice `held_out` random plans, and fits the
- * accuracy model to them; tests it on `held_out` other random plans (at least
- * 1). Replaces model->accuracy; `uniform`
- * [nlevels] receives what was measured at every level throughout. */
+ * accuracy model to them; tests it on `held_out` other random plans. With
+ * `held_out` 0 only the uniform plans are measured, and nothing is fitted.
+ * Replaces model->accuracy; `uniform` [nlevels] receives what was measured at
+ * every level throughout. */
 enum status measure_model(struct network *network, struct model *model, struct loader *images,
                           int held_out, uint64_t seed, double *uniform, struct err *err) MUST_CHECK;
 

@@ -64,6 +64,7 @@ enum status network_create(struct network **out, struct model *model, int batch,
     struct network *network = calloc(1, sizeof *network);
     if (!network) return err_memory(err, "network");
     network->model = model;
+    network->levels = model->levels;
     network->batch = batch;
     network->nnodes = net_logits_layer(model->net) + 2;
     network->nodes = calloc((size_t)network->nnodes, sizeof *network->nodes);
@@ -80,6 +81,12 @@ enum status network_create(struct network **out, struct model *model, int batch,
     if (status) network_destroy(&network);
     else *out = network;
     return status;
+}
+
+void network_set_precision(struct network *network, enum ops_precision precision) { network->precision = precision; }
+
+void network_set_levels(struct network *network, const struct levels *levels) {
+    network->levels = levels ? levels : network->model->levels;
 }
 
 static void destroy_node(struct network *network, struct node *node) {

@@ -9,6 +9,7 @@
 
 #include "common/err.h"
 #include "common/model.h"
+#include "train/ops.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,6 +47,12 @@ enum status network_create(struct network **network, struct model *model, int ba
                            struct err *err) MUST_CHECK;
 void network_destroy(struct network **network);
 struct network_view network_view(struct network *network);
+/* Whose counts the plans of later passes mean: the model's, or others of as
+ * many levels (borrowed). NULL: the model's again. */
+void network_set_levels(struct network *network, const struct levels *levels);
+/* Of training passes; f32 until it is set. Statistics and inference are always
+ * f32, as they are where the network will run. */
+void network_set_precision(struct network *network, enum ops_precision precision);
 /* Initial values: weights uniform in +-sqrt(6/fan_in), so that their variance is
  * He's; gamma 1, beta and bias 0. Deterministic. */
 void network_init(struct network *network, uint64_t seed);

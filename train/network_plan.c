@@ -42,7 +42,7 @@ static void set_input(struct network *network, const struct plan *plan, int inde
     struct layer_range *ranges = node->in_ranges + node->in_first[k];
     in->nranges = 0;
     for (int s = 0; s < nsegments; s++) {
-        int read = counts_read(network->counts, m->net, m->blocks, m->groups, m->levels, plan, index - 1, k, s);
+        int read = counts_read(network->counts, m->net, m->blocks, m->groups, network->levels, plan, index - 1, k, s);
         append(ranges, &in->nranges, (struct layer_range){ segments[s].first, read, node->kind->views ? offset : compact });
         offset += kept[s];
         compact += read;
@@ -57,7 +57,8 @@ bool network_narrows(const struct network *network, const struct node *node, int
 struct layer_pass network_pass(const struct network *network, int index) {
     const struct node *node = &network->nodes[index];
     struct random random = random_stream(network->seed, (uint64_t)index, 0);
-    return (struct layer_pass){ network->mode, network->n, node->row, random_next(&random), node->in, node->out };
+    return (struct layer_pass){ network->mode, network->n, node->row, random_next(&random),
+                                network->mode == NETWORK_TRAIN ? network->precision : OPS_F32, node->in, node->out };
 }
 
 /* A tensor behind batch norm stays lazy if its only reader can do with that. */
@@ -75,7 +76,7 @@ static bool stays_lazy(const struct network *network, int index) {
 
 void network_set_plan(struct network *network, const struct plan *plan) {
     const struct model *m = network->model;
-    counts_set(network->counts, m->net, m->blocks, m->groups, m->levels, plan);
+    counts_set(network->counts, m->net, m->blocks, m->groups, network->levels, plan);
     for (int i = 0; i < network->nnodes; i++) {
         struct node *node = &network->nodes[i];
         set_output(network, i);

@@ -27,6 +27,7 @@ struct node { /* a layer in the network; also, without a layer, the network's in
 struct network {
     struct ops *ops;
     struct model *model; /* borrowed */
+    const struct levels *levels; /* of the next pass; borrowed */
     struct counts *counts;
     int batch;
     int nnodes; /* node 0 is the input, node i + 1 layer i; up to the logits */
@@ -40,6 +41,7 @@ struct network {
         size_t size; /* per image */
     } *slots;
     float *input_grad;
+    enum ops_precision precision; /* of training passes */
     /* of the last pass */
     enum network_mode mode;
     int n;

@@ -40,8 +40,11 @@ enum ops_scratch {
     OPS_SCRATCH_DWEIGHTS_PART,
     OPS_SCRATCH_PRIMITIVE,
     OPS_SCRATCH_NORM,
+    OPS_SCRATCH_BF16,
+    OPS_SCRATCH_BF16_2,
     OPS_SCRATCH_LAYER, /* a layer's, within one call */
     OPS_SCRATCH_LAYER_2,
+    OPS_SCRATCH_LAYER_3,
     OPS_SCRATCH_INPUT,    /* the network's: an input narrowed to what is read, */
     OPS_SCRATCH_GRADIENT, /* and the gradient of it */
     OPS_SCRATCH_COUNT
@@ -86,12 +89,22 @@ void ops_activate_backward(struct ops *ops, enum activation activation, const fl
 
 /* ---- convolution and connected layers ---- */
 
+/* What convolutions multiply: single precision, or both factors rounded to
+ * bfloat16 and their products added up in single precision. Either way all
+ * arguments are f32, as are sums over parts; connected, grouped and depthwise
+ * layers, and shapes that the backend has no fast bfloat16 code for, are f32.
+ * Source: Kalamkar et al., A study of bfloat16 for deep learning training, 2019. */
+enum ops_precision { OPS_F32, OPS_BF16 };
+/* Whether this machine multiplies bfloat16 faster. */
+bool ops_has_bf16(void);
+
 struct ops_conv_shape {
     int n, ic, ih, iw, oc, oh, ow, size, stride, pad, groups;
     int connected; /* 1: one output position; the kernel covers the input, groups 1 */
     int bias;
     int inputs; /* per output in the plain tensor: I; with several ranges, ic */
     struct ops_rectifier rectifier; /* applied to the output */
+    enum ops_precision precision;
 };
 
 struct ops_range {
@@ -121,12 +134,10 @@ enum status ops_conv_pack(struct ops_conv *conv, enum ops_direction direction, c
 /* In parts; x, y, dx and dy are the part's. bias [oc]: NULL without. */
 enum status ops_conv_forward(struct ops_conv *conv, const struct ops_part *part, const float *x, const float *bias,
                              float *y, struct err *err) MUST_CHECK;
-/* dy: behind the rectifier's derivative. dx is overwritten. */
-enum status ops_conv_backward_data(struct ops_conv *conv, const struct ops_part *part, const float *dy, float *dx,
-                                   struct err *err) MUST_CHECK;
-/* The part's share of the weights' gradient is kept until it is added up: */
-enum status ops_conv_backward_weights(struct ops_conv *conv, const struct ops_part *part, const float *x,
-                                      const float *dy, struct err *err) MUST_CHECK;
+/* dy: behind the rectifier's derivative. dx: NULL, or overwritten. The part's share of the weights' gradient is
+ * kept until it is added up: */
+enum status ops_conv_backward(struct ops_conv *conv, const struct ops_part *part, const float *x, const float *dy,
+                              float *dx, struct err *err) MUST_CHECK;
 /* Outside of parts, behind the pass: adds to dweights and dbias (NULL without bias). */
 enum status ops_conv_add_gradient(struct ops_conv *conv, const struct ops_weights *dweights, float *dbias,
                                   struct err *err) MUST_CHECK;

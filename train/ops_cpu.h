@@ -4,6 +4,7 @@
 #define ESPALIER_TRAIN_OPS_CPU_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* A function that is compiled for each of these and picked when the program
  * starts. (Not under the thread sanitizer, which is not up yet by then.) */
@@ -21,5 +22,7 @@ typedef void ops_loop(const void *args, size_t first, size_t last, int thread);
  * an element in units of a value read: small loops stay on one thread, as does
  * everything inside of a part. */
 void ops_parallel(const struct ops *ops, size_t count, size_t grain, size_t cost, ops_loop *loop, const void *args);
+/* To bfloat16, the nearest, ties to even; a NaN stays one. */
+void ops_round_bf16(const struct ops *ops, const float *x, size_t count, uint16_t *y);
 
 #endif

@@ -5,6 +5,9 @@
 #include <math.h>
 #include <omp.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 enum { SERIAL = 16384 }; /* values: below, starting the threads costs more */
 
@@ -267,4 +270,42 @@ OPS_CLONES static void average_backward(const void *args, size_t first, size_t l
 void ops_average_backward(struct ops *ops, const float *dy, int n, int positions, int c, float *dx) {
     struct average s = { dy, dx, (size_t)positions, (size_t)c };
     ops_parallel(ops, (size_t)n, 1, s.positions * s.c, average_backward, &s);
+}
+
+/* ---- rounding ---- */
+
+struct rounding {
+    const float *x;
+    uint16_t *y;
+};
+
+static uint16_t rounded(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t nearest = bits + 0x7fff + (bits >> 16 & 1);
+    return (uint16_t)(((bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : nearest) >> 16);
+}
+
+#ifdef __x86_64__
+/* By the instruction, which takes a quarter of the time. */
+__attribute__((target("avx512f,avx512bf16"))) static size_t round_vectors(const float *x, size_t first, size_t last,
+                                                                          uint16_t *y) {
+    for (; first + 32 <= last; first += 32) {
+        __m512 low = _mm512_loadu_ps(x + first), high = _mm512_loadu_ps(x + first + 16);
+        _mm512_storeu_si512(y + first, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+    return first;
+}
+#else
+static size_t round_vectors(const float *x, size_t first, size_t last, uint16_t *y) { return first; }
+#endif
+
+static void round_bf16(const void *args, size_t first, size_t last, int thread) {
+    const struct rounding *s = args;
+    if (ops_has_bf16()) first = round_vectors(s->x, first, last, s->y);
+    for (size_t i = first; i < last; i++) s->y[i] = rounded(s->x[i]);
+}
+
+void ops_round_bf16(const struct ops *ops, const float *x, size_t count, uint16_t *y) {
+    ops_parallel(ops, count, 32, 1, round_bf16, &(struct rounding){ x, y });
 }

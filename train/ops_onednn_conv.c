@@ -10,6 +10,7 @@
  *
  * Most layers run in parts of a few images, each on one thread. Where weights
  * outweigh activations, one part takes all images and oneDNN splits the work. */
+#include "train/ops_cpu.h"
 #include "train/ops_onednn.h"
 
 #include <math.h>
@@ -27,6 +28,7 @@ struct ops_conv {
     struct ops *ops;
     int images; /* per part; the last part may have fewer */
     bool single; /* parts run on single threads */
+    bool bf16;   /* factors are rounded first */
     int nvariants;
     struct variant variants[2];
     /* Layouts that the first variant chose. */
@@ -43,6 +45,8 @@ struct conv_descs {
     dnnl_memory_desc_t x, y, bias, weights, plain;
 };
 
+enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
+
 enum { SMALL = 1 << 16 }; /* weights: fewer are reordered sooner than other threads wake up */
 
 static int positions(const struct ops_conv_shape *s) { return s->connected ? s->ih * s->iw : s->size * s->size; }
@@ -51,7 +55,9 @@ static size_t weight_count(const struct ops_conv_shape *s) {
     return (size_t)s->oc * (size_t)(s->ic / s->groups) * (size_t)positions(s);
 }
 
-static enum status conv_descs(const struct ops_conv_shape *s, int n, struct conv_descs *d, struct err *err) {
+/* `bf16`: the two factors are, what comes out is not. */
+static enum status conv_descs(const struct ops_conv_shape *s, int n, bool bf16, enum direction direction,
+                              struct conv_descs *d, struct err *err) {
     enum status status = onednn_map_desc(&d->x, n, s->ic, s->ih, s->iw, err);
     if (status) return status;
     int g = s->groups, kh = s->connected ? s->ih : s->size, kw = s->connected ? s->iw : s->size;
@@ -66,6 +72,9 @@ static enum status conv_descs(const struct ops_conv_shape *s, int n, struct conv
     if (!st) st = dnnl_memory_desc_init_by_tag(&d->bias, 1, (dnnl_dims_t){ s->oc }, dnnl_f32, dnnl_a);
     if (!st) st = dnnl_memory_desc_init_by_tag(&d->weights, 5 - skip, grouped + skip, dnnl_f32, dnnl_format_tag_any);
     if (!st) st = dnnl_memory_desc_init_by_strides(&d->plain, 5 - skip, grouped + skip, dnnl_f32, strides + skip);
+    if (bf16 && direction != BACKWARD_DATA) d->x.data_type = dnnl_bf16;
+    if (bf16 && direction != FORWARD) d->y.data_type = dnnl_bf16;
+    if (bf16 && direction != BACKWARD_WEIGHTS) d->weights.data_type = dnnl_bf16;
     return onednn_status(st, "description of a convolution", err);
 }
 
@@ -82,8 +91,6 @@ static dnnl_status_t rectifier_attr(struct ops_rectifier r, dnnl_primitive_attr_
     dnnl_post_ops_destroy(post);
     return st;
 }
-
-enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
 
 static dnnl_status_t describe_inner(const struct conv_descs *d, const dnnl_memory_desc_t *bias, enum direction direction,
                                     dnnl_inner_product_desc_t *desc) {
@@ -151,7 +158,7 @@ static dnnl_status_t describe(const struct ops_conv *c, const struct conv_descs 
                                     : describe_conv(s, d, bias, direction, &conv);
     const void *desc = s->connected ? (const void *)&inner : (const void *)&conv;
     if (!st) st = direction == FORWARD ? rectifier_attr(s->rectifier, &attr) : onednn_attr_create(&attr);
-    if (!st) st = choose(c, desc, attr, hint, direction == FORWARD && prefers_direct(s), pd);
+    if (!st) st = choose(c, desc, attr, hint, direction == FORWARD && !c->bf16 && prefers_direct(s), pd);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return st;
 }
@@ -188,6 +195,38 @@ static enum status in_context(enum status status, const struct ops_conv_shape *s
     return status;
 }
 
+/* `weights`: a layout to take, or NULL for one of its own choice. */
+static enum status describe_variant(const struct ops_conv *c, int n, enum direction direction,
+                                    const dnnl_memory_desc_t *weights, dnnl_primitive_desc_t *pd, struct err *err) {
+    struct conv_descs forward, d;
+    dnnl_primitive_desc_t hint = NULL;
+    enum status status = conv_descs(&c->shape, n, c->bf16, direction, &d, err);
+    if (!status) status = conv_descs(&c->shape, n, c->bf16, FORWARD, &forward, err);
+    if (status) return status;
+    if (weights) d.weights = *weights;
+    dnnl_status_t st = direction == FORWARD ? dnnl_success : describe(c, &forward, FORWARD, NULL, &hint);
+    if (!st) st = describe(c, &d, direction, hint, pd);
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    return onednn_status(st, direction == FORWARD ? "forward primitive" : "backward primitive", err);
+}
+
+/* Whether all three directions have code made for bfloat16. */
+static bool supports_bf16(struct ops_conv *c) {
+    bool fast = c->shape.precision == OPS_BF16 && !c->shape.connected && c->shape.groups == 1;
+    c->bf16 = true;
+    onednn_threads_set(c->ops, c->single);
+    for (enum direction d = FORWARD; d <= BACKWARD_WEIGHTS && fast; d++) {
+        dnnl_primitive_desc_t pd = NULL;
+        const char *name = "";
+        fast = !describe_variant(c, c->variants[0].n, d, NULL, &pd, NULL);
+        if (fast) dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+        fast = fast && strstr(name, "bf16");
+        if (pd) dnnl_primitive_desc_destroy(pd);
+    }
+    onednn_threads_set(c->ops, false);
+    return fast;
+}
+
 /* One primitive of a variant. The first variant chooses the layout of weights,
  * the second has to take the same. */
 static enum status create_primitive(struct ops_conv *c, struct variant *v, enum direction direction, struct err *err) {
@@ -201,15 +240,8 @@ static enum status create_primitive(struct ops_conv *c, struct variant *v, enum 
     };
     struct onednn_primitive *primitives[] = { &v->forward, &v->backward_data, &v->backward_weights };
     dnnl_memory_desc_t *layouts[] = { &c->forward_layout, &c->data_layout, &c->gradient_layout };
-    struct conv_descs d;
-    dnnl_primitive_desc_t hint = NULL, pd = NULL;
-    enum status status = conv_descs(&c->shape, v->n, &d, err);
-    if (status) return status;
-    dnnl_status_t st = direction == FORWARD ? dnnl_success : describe(c, &d, FORWARD, NULL, &hint);
-    if (v != c->variants) d.weights = *layouts[direction];
-    if (!st) st = describe(c, &d, direction, hint, &pd);
-    if (hint) dnnl_primitive_desc_destroy(hint);
-    status = onednn_status(st, direction == FORWARD ? "forward primitive" : "backward primitive", err);
+    dnnl_primitive_desc_t pd = NULL;
+    enum status status = describe_variant(c, v->n, direction, v == c->variants ? NULL : layouts[direction], &pd, err);
     if (status) return status;
     *layouts[direction] = *dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, use[direction].weights);
     bool bias = c->shape.bias && direction != BACKWARD_DATA;
@@ -219,7 +251,7 @@ static enum status create_primitive(struct ops_conv *c, struct variant *v, enum 
 
 static enum status create_forward(struct ops_conv *c, struct err *err) {
     struct conv_descs d;
-    enum status status = conv_descs(&c->shape, 1, &d, err);
+    enum status status = conv_descs(&c->shape, 1, false, FORWARD, &d, err);
     onednn_threads_set(c->ops, c->single);
     for (int i = 0; i < c->nvariants && !status; i++) status = create_primitive(c, &c->variants[i], FORWARD, err);
     onednn_threads_set(c->ops, false);
@@ -228,7 +260,7 @@ static enum status create_forward(struct ops_conv *c, struct err *err) {
 
 static enum status create_backward(struct ops_conv *c, struct err *err) {
     struct conv_descs d;
-    enum status status = conv_descs(&c->shape, 1, &d, err);
+    enum status status = conv_descs(&c->shape, 1, false, FORWARD, &d, err);
     onednn_threads_set(c->ops, c->single);
     for (int i = 0; i < c->nvariants && !status; i++) {
         status = create_primitive(c, &c->variants[i], BACKWARD_DATA, err);
@@ -286,6 +318,7 @@ enum status ops_conv_get(struct ops *ops, const struct ops_conv_shape *shape, st
         c->ops = ops;
         c->sums = calloc((size_t)ops->nthreads, sizeof *c->sums);
         choose_parts(c);
+        c->bf16 = supports_bf16(c);
         enum status status = c->sums ? create_forward(c, err) : err_memory(err, "convolution");
         if (!status) status = onednn_cache_add(&ops->convs, c, sizeof *shape, err);
         if (status) {
@@ -342,40 +375,62 @@ enum status ops_conv_pack(struct ops_conv *c, enum ops_direction direction, cons
 
 /* ---- running ---- */
 
+bool ops_has_bf16(void) {
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
 static struct variant *variant_of(struct ops_conv *c, const struct ops_part *part) {
     return &c->variants[part->n != c->images];
 }
 
-enum status ops_conv_forward(struct ops_conv *c, const struct ops_part *part, const float *x, const float *bias,
-                             float *y, struct err *err) {
-    const void *args[] = { x, c->packed, y, bias };
-    return in_context(onednn_primitive_run(c->ops, &variant_of(c, part)->forward, args, err), &c->shape, "forward", err);
+/* The values as the primitives take them. */
+static enum status rounded(const struct ops_conv *c, const float *values, size_t count, enum ops_scratch scratch,
+                           const void **out, struct err *err) {
+    *out = values;
+    if (!c->bf16) return STATUS_OK;
+    float *room;
+    enum status status = ops_scratch(c->ops, scratch, (count + 1) / 2, &room, err);
+    if (!status) ops_round_bf16(c->ops, values, count, (uint16_t *)(void *)room);
+    *out = room;
+    return status;
 }
 
-enum status ops_conv_backward_data(struct ops_conv *c, const struct ops_part *part, const float *dy, float *dx,
-                                   struct err *err) {
-    const void *args[] = { dy, c->packed, dx };
-    return in_context(onednn_primitive_run(c->ops, &variant_of(c, part)->backward_data, args, err), &c->shape,
-                      "backward", err);
+static size_t input_count(const struct ops_conv *c, const struct ops_part *part) {
+    return (size_t)part->n * (size_t)c->shape.ic * (size_t)c->shape.ih * (size_t)c->shape.iw;
+}
+static size_t output_count(const struct ops_conv *c, const struct ops_part *part) {
+    return (size_t)part->n * (size_t)c->shape.oc * (size_t)c->shape.oh * (size_t)c->shape.ow;
+}
+
+enum status ops_conv_forward(struct ops_conv *c, const struct ops_part *part, const float *x, const float *bias,
+                             float *y, struct err *err) {
+    const void *args[] = { NULL, c->packed, y, bias };
+    enum status status = rounded(c, x, input_count(c, part), OPS_SCRATCH_BF16, &args[0], err);
+    if (!status) status = onednn_primitive_run(c->ops, &variant_of(c, part)->forward, args, err);
+    return in_context(status, &c->shape, "forward", err);
 }
 
 /* Values of a sum: the weights' part ends on a cache line, the bias follows. */
 static size_t bias_offset(const struct ops_conv *c) { return (c->unpack.values[0] + 15) / 16 * 16; }
 static size_t sum_count(const struct ops_conv *c) { return bias_offset(c) + (size_t)(c->shape.bias ? c->shape.oc : 0); }
 
-enum status ops_conv_backward_weights(struct ops_conv *c, const struct ops_part *part, const float *x, const float *dy,
-                                      struct err *err) {
+enum status ops_conv_backward(struct ops_conv *c, const struct ops_part *part, const float *x, const float *dy,
+                              float *dx, struct err *err) {
     float **sum = &c->sums[part->thread], *values = NULL;
+    const void *xr, *dyr;
     enum status status =
         ops_scratch(c->ops, *sum ? OPS_SCRATCH_DWEIGHTS_PART : OPS_SCRATCH_DWEIGHTS, sum_count(c), &values, err);
-    if (!status) {
-        const void *args[] = { x, dy, values, values + bias_offset(c) };
-        status = onednn_primitive_run(c->ops, &variant_of(c, part)->backward_weights, args, err);
-    }
-    if (status) return in_context(status, &c->shape, "backward", err);
-    if (*sum) ops_add(c->ops, values, sum_count(c), *sum);
-    else *sum = values;
-    return STATUS_OK;
+    if (!status) status = rounded(c, x, input_count(c, part), OPS_SCRATCH_BF16, &xr, err);
+    if (!status) status = rounded(c, dy, output_count(c, part), OPS_SCRATCH_BF16_2, &dyr, err);
+    if (!status)
+        status = onednn_primitive_run(c->ops, &variant_of(c, part)->backward_weights,
+                                      (const void *[]){ xr, dyr, values, values + bias_offset(c) }, err);
+    if (!status && *sum) ops_add(c->ops, values, sum_count(c), *sum);
+    else if (!status) *sum = values;
+    if (!status && dx)
+        status = onednn_primitive_run(c->ops, &variant_of(c, part)->backward_data,
+                                      (const void *[]){ dyr, c->packed, dx }, err);
+    return in_context(status, &c->shape, "backward", err);
 }
 
 enum status ops_conv_add_gradient(struct ops_conv *c, const struct ops_weights *dweights, float *dbias, struct err *err) {

@@ -143,6 +143,20 @@ void order_destroy(struct order **order) {
     *order = NULL;
 }
 
+enum status order_invert(struct order *order, struct err *err) {
+    const struct groups *groups = order->model->groups;
+    int total = 0;
+    for (int g = 0; g < groups->ngroups; g++) total += groups->group[g].units;
+    int *back = malloc((size_t)(total ? total : 1) * sizeof *back);
+    if (!back) return err_memory(err, "channel order");
+    for (int g = 0; g < groups->ngroups; g++)
+        for (int u = 0; u < groups->group[g].units; u++)
+            back[order->first[g] + order->from[order->first[g] + u]] = u;
+    free(order->from);
+    order->from = back;
+    return STATUS_OK;
+}
+
 /* ---- applying it ----------------------------------------------------------- */
 
 /* from[c]: the channel whose place channel c of this tensor takes; false if all stay. */

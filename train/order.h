@@ -44,6 +44,8 @@ struct order {
 enum status order_create(struct order **order, const struct model *model, enum order_criterion criterion,
                          uint64_t seed, struct err *err) MUST_CHECK;
 void order_destroy(struct order **order);
+/* Turns it into the order that undoes it. */
+enum status order_invert(struct order *order, struct err *err) MUST_CHECK;
 
 /* Permutes all tensors of the model, which must be writable. */
 enum status order_apply_model(const struct order *order, struct model *model, struct err *err) MUST_CHECK;

@@ -53,9 +53,9 @@ void reach_clear(struct reach *reach) {
     memset(reach->read, 0, (size_t)reach->nreads * sizeof *reach->read);
 }
 
-void reach_add(struct reach *reach, const struct plan *plan) {
+void reach_add(struct reach *reach, const struct levels *levels, const struct plan *plan) {
     const struct model *m = reach->model;
-    counts_set(reach->counts, m->net, m->blocks, m->groups, m->levels, plan);
+    counts_set(reach->counts, m->net, m->blocks, m->groups, levels, plan);
     for (int s = 0; s < m->groups->nsegments; s++) reach->out[s] = max(reach->out[s], reach->counts->out[s]);
     for (int i = 0; i < m->net->nlayers; i++) {
         const struct net_layer *layer = &m->net->layers[i];
@@ -64,7 +64,7 @@ void reach_add(struct reach *reach, const struct plan *plan) {
         int *read = reach->read + reach->read_first[i];
         groups_segments(m->groups, layer->inputs[0], &nsegments);
         for (int s = 0; s < nsegments; s++) {
-            int n = counts_read(reach->counts, m->net, m->blocks, m->groups, m->levels, plan, i, 0, s);
+            int n = counts_read(reach->counts, m->net, m->blocks, m->groups, levels, plan, i, 0, s);
             read[s] = max(read[s], n);
         }
     }

@@ -24,7 +24,8 @@ struct reach {
 enum status reach_create(struct reach **reach, const struct model *model, struct err *err) MUST_CHECK;
 void reach_destroy(struct reach **reach);
 void reach_clear(struct reach *reach);
-void reach_add(struct reach *reach, const struct plan *plan);
+/* A plan of these levels. */
+void reach_add(struct reach *reach, const struct levels *levels, const struct plan *plan);
 
 /* Calls `run` for every contiguous run of elements [first, first + count) of
  * `values` that belongs to `param` and was reached. */

@@ -1,4 +1,4 @@
-/* Robustness to pruning: which plans a training step runs.
+/* Robustness to pruning: what a training step runs.
  *
  * Every pass computes only its plan's kept prefixes, so that the first channels
  * learn to do without the last ones, whatever the neighbouring slices do.
@@ -12,7 +12,11 @@
  *
  * A random plan: a number of cuts, uniform in 0..max_cuts, at random cut
  * points; each slice at a random level; each link capped, with probability
- * `link`, at a random level narrower than the slice before it.
+ * `link`, at a random level narrower than the slice before it; and each prune
+ * group, with probability `groups`, at a random level of its own. What is
+ * dropped are the last channels, the least important ones; or, as a control,
+ * any (`channels` random): a random order holds for the pass.
+ *
  * Source of sandwich rule and in-place distillation: Yu, Huang, Universally
  * slimmable networks and improved training techniques, 2019. */
 #ifndef ESPALIER_ROBUST_H
@@ -28,6 +32,7 @@
 enum { ROBUST_MAX_PASSES = 16 };
 
 enum robust_mode { ROBUST_NONE, ROBUST_DROP, ROBUST_SANDWICH, ROBUST_COUNT };
+enum robust_channels { ROBUST_LEAST, ROBUST_RANDOM };
 
 struct robust_config {
     enum robust_mode mode;
@@ -35,9 +40,22 @@ struct robust_config {
     int plans;      /* random plans per batch, 0 to ROBUST_MAX_PASSES - 2 */
     int max_cuts;   /* of a random plan */
     double link;    /* probability that a link is capped */
+    double groups;  /* probability that a group has a level of its own */
+    enum robust_channels channels;
     double distill; /* share of the soft labels in the pruned passes' targets */
     double weight;  /* of a pruned pass's gradient; full width has 1 */
 };
+
+/* A pass: a plan, the level table that it refers to, and, if `shuffled`, the
+ * seed of the order that holds for it. */
+struct robust_pass {
+    struct plan *plan;
+    struct levels *levels;
+    bool shuffled;
+    uint64_t shuffle;
+};
+enum status robust_pass_create(struct robust_pass *pass, const struct model *model, struct err *err) MUST_CHECK;
+void robust_pass_destroy(struct robust_pass *pass);
 
 const char *robust_name(enum robust_mode mode);
 /* ROBUST_COUNT if there is none of that name. */
@@ -46,13 +64,13 @@ struct robust_config robust_defaults(enum robust_mode mode);
 /* STATUS_USAGE naming the option that is out of range. */
 enum status robust_check(const struct robust_config *config, struct err *err) MUST_CHECK;
 
-/* Draws a plan into `plan` (of the model's blocks). */
+/* Draws a plan into `plan` (of the model's blocks): cuts, levels and links. */
 void robust_draw(const struct robust_config *config, const struct model *model, struct random *random,
                  struct plan *plan);
-/* The plans of training step `step` under `seed`, into plans[0..*npasses), each
- * created by the caller, ROBUST_MAX_PASSES of them. A full-width pass comes
- * first; returns whether there is one. */
+/* The passes of training step `step` under `seed`, into passes[0..*npasses),
+ * each created by the caller, ROBUST_MAX_PASSES of them. A full-width pass
+ * comes first; returns whether there is one. */
 bool robust_passes(const struct robust_config *config, const struct model *model, uint64_t seed, int step,
-                   struct plan **plans, int *npasses);
+                   struct robust_pass *passes, int *npasses);
 
 #endif

@@ -11,6 +11,9 @@
 
 enum { NORMALIZE_IMAGES = 4096, HELD_OUT_AT_MOST = 1000 };
 
+/* Whatever the run's seed: runs with several seeds are told apart on the same images. */
+static const uint64_t HELD_OUT_SEED = 1;
+
 enum status setup_model(struct model **model, const char *path, struct err *err) {
     struct cfg *cfg;
     enum status status = cfg_load(&cfg, path, err);
@@ -240,7 +243,7 @@ static enum status open_images(struct setup *setup, const struct setup_config *c
     if (hold_out < 0) hold_out = n / 10 < HELD_OUT_AT_MOST ? n / 10 : HELD_OUT_AT_MOST;
     if (hold_out >= n)
         return err_set(err, STATUS_USAGE, "cannot hold out %d of %d training images", hold_out, n);
-    if (hold_out > 0) status = dataset_hold_out(setup->train, hold_out, config->seed, &setup->held_out, err);
+    if (hold_out > 0) status = dataset_hold_out(setup->train, hold_out, HELD_OUT_SEED, &setup->held_out, err);
     if (!status) status = copy_labels(setup->model, setup->train, err);
     return status;
 }

@@ -2,6 +2,7 @@
 
 #include "common/random.h"
 #include "train/loss.h"
+#include "train/order.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -35,7 +36,7 @@ enum status step_create(struct step **out, const struct step_config *config, str
     if (!status) status = sgd_create(&step->sgd, network_view(network).size, err);
     if (!status) status = reach_create(&step->reach, model, err);
     for (int i = 0; !status && i < ROBUST_MAX_PASSES; i++)
-        status = plan_create(&step->plans[i], model->blocks->nblocks, 0, err);
+        status = robust_pass_create(&step->passes[i], model, err);
     if (status) {
         step_destroy(&step);
         return status;
@@ -49,7 +50,7 @@ void step_destroy(struct step **step) {
     if (!s) return;
     sgd_destroy(&s->sgd);
     reach_destroy(&s->reach);
-    for (int i = 0; i < ROBUST_MAX_PASSES; i++) plan_destroy(&s->plans[i]);
+    for (int i = 0; i < ROBUST_MAX_PASSES; i++) robust_pass_destroy(&s->passes[i]);
     free(s->logits);
     free(s->dlogits);
     free(s->target);
@@ -115,7 +116,7 @@ static enum status forward(struct step *step, const struct loader_batch *part, i
     const struct step_config *config = &step->config;
     int classes = step->model->net->classes;
     size_t count = (size_t)part->n * (size_t)classes;
-    enum status status = network_forward(step->network, step->plans[p], NETWORK_TRAIN, part->input, part->n, seed,
+    enum status status = network_forward(step->network, step->passes[p].plan, NETWORK_TRAIN, part->input, part->n, seed,
                                          step->logits, err);
     if (status) return status;
     scale(step->logits, count, 1 / step->temperature);
@@ -132,6 +133,20 @@ static enum status forward(struct step *step, const struct loader_batch *part, i
     return STATUS_OK;
 }
 
+/* Puts values and gradients in the order of a shuffled pass, and back. */
+static enum status shuffle(struct step *step, const struct robust_pass *pass, bool back, struct err *err) {
+    struct network_view view = network_view(step->network);
+    struct order *order;
+    if (!pass->shuffled) return STATUS_OK;
+    enum status status = order_create(&order, step->model, ORDER_RANDOM, pass->shuffle, err);
+    if (status) return status;
+    if (back) status = order_invert(order, err);
+    if (!status) status = order_apply_values(order, &view, view.values, err);
+    if (!status) status = order_apply_values(order, &view, view.grads, err);
+    order_destroy(&order);
+    return status;
+}
+
 /* All passes over one part. */
 static enum status run_part(struct step *step, const struct loader_batch *part, int index, int number, bool teacher,
                             struct step_result *result, struct err *err) {
@@ -140,9 +155,14 @@ static enum status run_part(struct step *step, const struct loader_batch *part, 
         struct random random = random_stream(step->config.seed, (uint64_t)index, 0x64726f70 + (id << 32));
         double loss;
         int correct = 0;
-        enum status status = forward(step, part, p, teacher, random_next(&random), &loss, &correct, err);
+        network_set_levels(step->network, step->passes[p].levels);
+        enum status status = shuffle(step, &step->passes[p], false, err);
+        if (!status) status = forward(step, part, p, teacher, random_next(&random), &loss, &correct, err);
         if (!status && !(fabs(loss) <= LOSS_LIMIT)) status = diverged(step, index, err);
         if (!status) status = network_backward(step->network, step->dlogits, err);
+        enum status back = shuffle(step, &step->passes[p], true, status ? NULL : err);
+        if (!status) status = back;
+        network_set_levels(step->network, NULL);
         if (status) return status;
         if (p > 0) continue;
         result->loss += loss / step->config.subdivisions;
@@ -157,10 +177,10 @@ enum status step_run(struct step *step, struct loader *images, int index, float 
     struct network_view view = network_view(step->network);
     struct sgd_config sgd = step->config.sgd;
     *result = (struct step_result){ 0 };
-    bool teacher = robust_passes(&step->config.robust, step->model, step->config.seed, index, step->plans,
+    bool teacher = robust_passes(&step->config.robust, step->model, step->config.seed, index, step->passes,
                                  &result->passes);
     reach_clear(step->reach);
-    for (int p = 0; p < result->passes; p++) reach_add(step->reach, step->plans[p]);
+    for (int p = 0; p < result->passes; p++) reach_add(step->reach, step->passes[p].levels, step->passes[p].plan);
     for (int s = 0; s < step->config.subdivisions; s++) {
         struct loader_batch part;
         enum status status = loader_next(images, &part, err);

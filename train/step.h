@@ -30,7 +30,7 @@ struct step {
     const struct model *model;
     struct sgd *sgd;
     struct reach *reach;
-    struct plan *plans[ROBUST_MAX_PASSES];
+    struct robust_pass passes[ROBUST_MAX_PASSES];
     float *logits, *dlogits, *target; /* [batch / subdivisions, classes] */
     float temperature;                /* of the network's softmax */
 };

@@ -70,12 +70,15 @@ static char *settings_json(const struct trainer *t) {
         { "robust_plans", c->robust.plans },
         { "robust_cuts", c->robust.max_cuts },
         { "robust_link", c->robust.link },
+        { "robust_groups", c->robust.groups },
+        { "robust_random_channels", c->robust.channels == ROBUST_RANDOM },
         { "robust_weight", c->robust.weight },
         { "distill", c->robust.distill },
         { "order_every", c->order_every },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         good = good && json_add(root, numbers[i].key, cJSON_CreateNumber(numbers[i].value));
+    good = good && json_add(root, "precision", cJSON_CreateString(c->precision == OPS_BF16 ? "bf16" : "f32"));
     good = good && json_add(root, "robust", cJSON_CreateString(robust_name(c->robust.mode)));
     good = good && json_add(root, "order", cJSON_CreateString(order_name(c->order)));
     char *text = good ? cJSON_PrintUnformatted(root) : NULL;
@@ -139,6 +142,7 @@ static enum status open_network(struct trainer *t, struct err *err) {
         .subdivisions = setup->subdivisions,
         .seed = config->setup.seed,
     };
+    network_set_precision(t->network, config->precision);
     setup_weights(t->setup, t->network, config->setup.seed);
     return step_create(&t->step, &stepping, t->network, t->model, err);
 }
@@ -404,9 +408,10 @@ static enum status finish(struct trainer *t, struct err *err) {
         log_warn("no images were held out: %s has no accuracy model", config->output);
         return STATUS_OK;
     }
-    log_info("%s: accuracy model off by %.2f points on average, %.2f at worst, over %d random plans (%d images)",
-             config->output, 100 * model->accuracy->held_out_error, 100 * model->accuracy->held_out_worst,
-             config->measure_plans, model->accuracy->samples);
+    if (model->accuracy)
+        log_info("%s: accuracy model off by %.2f points on average, %.2f at worst, over %d random plans (%d images)",
+                 config->output, 100 * model->accuracy->held_out_error, 100 * model->accuracy->held_out_worst,
+                 config->measure_plans, model->accuracy->samples);
     return report_levels(model, uniform, config->json, err);
 }
 

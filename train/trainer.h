@@ -25,11 +25,12 @@ struct trainer_config {
     struct robust_config robust;
     enum order_criterion order;
     int order_every;      /* epochs between orderings in the first half of the run; 0: none */
+    enum ops_precision precision;
     int epochs;           /* -1: the cfg's */
     bool resume, json;
     int checkpoint_every; /* steps; 0: once an epoch */
     struct calibrate_config calibrate;
-    int measure_plans;    /* random plans that test the accuracy model */
+    int measure_plans;    /* random plans that test the accuracy model; 0: none is fitted */
     int cache_mib;        /* memory for decoded images */
     const volatile sig_atomic_t *stop; /* set: write a checkpoint and return; may be NULL */
 };

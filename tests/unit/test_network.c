@@ -398,6 +398,41 @@ static void misuse(void **state) {
     trainee_fini(&t);
 }
 
+/* In bfloat16 the gradients point the same way; inference is single precision all the same. */
+static void test_bf16(void **state) {
+    struct trainee t;
+    struct err err;
+    if (!ops_has_bf16()) {
+        printf("SKIP: this processor has no bfloat16 arithmetic\n");
+        skip();
+    }
+    trainee_init(&t);
+    struct network_view view = network_view(t.network);
+    size_t classes = (size_t)t.model->net->classes;
+    float *exact = malloc(view.size * sizeof *exact), *logits = malloc(BATCH * classes * sizeof *logits);
+    pass(&t, 1);
+    memcpy(exact, view.grads, view.size * sizeof *exact);
+    ok(network_forward(t.network, t.plan, NETWORK_INFERENCE, t.images, BATCH, 0, logits, &err), &err);
+    network_set_precision(t.network, OPS_BF16);
+    pass(&t, 1);
+    for (int i = 0; i < view.nparams; i++) {
+        const struct network_param *p = &view.params[i];
+        double both = 0, a = 0, b = 0;
+        for (size_t k = p->offset; k < p->offset + p->size; k++) {
+            both += (double)exact[k] * (double)view.grads[k];
+            a += (double)exact[k] * (double)exact[k];
+            b += (double)view.grads[k] * (double)view.grads[k];
+        }
+        if (!(both > .99 * sqrt(a * b))) fail_msg("%s: cosine %g", p->name, both / sqrt(a * b));
+    }
+    assert_memory_not_equal(exact, view.grads, view.size * sizeof *exact);
+    ok(network_forward(t.network, t.plan, NETWORK_INFERENCE, t.images, BATCH, 0, t.logits, &err), &err);
+    assert_memory_equal(logits, t.logits, BATCH * classes * sizeof *logits);
+    free(exact);
+    free(logits);
+    trainee_fini(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_networks),
@@ -411,6 +446,7 @@ int main(void) {
         cmocka_unit_test(gradients_add_up),
         cmocka_unit_test(parameters),
         cmocka_unit_test(misuse),
+        cmocka_unit_test(test_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

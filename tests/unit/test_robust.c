@@ -61,14 +61,20 @@ static void test_draw(void **state) {
     model_destroy(&model);
 }
 
-static void make_plans(struct plan **plans, int nblocks) {
+static void make_passes(struct robust_pass *passes, const struct model *model) {
     struct err err;
-    for (int i = 0; i < ROBUST_MAX_PASSES; i++) assert_int_equal(plan_create(&plans[i], nblocks, 0, &err), STATUS_OK);
+    for (int i = 0; i < ROBUST_MAX_PASSES; i++) assert_int_equal(robust_pass_create(&passes[i], model, &err), STATUS_OK);
 }
 
-static bool same(const struct plan *a, const struct plan *b) {
+static bool same_counts(const struct levels *a, const struct levels *b) {
+    return !memcmp(a->keep, b->keep, (size_t)a->nlevels * (size_t)a->ngroups * sizeof *a->keep);
+}
+
+static bool same(const struct robust_pass *x, const struct robust_pass *y) {
+    const struct plan *a = x->plan, *b = y->plan;
     size_t bytes = (size_t)a->nblocks * sizeof(int);
-    return !memcmp(a->level, b->level, bytes) && !memcmp(a->link, b->link, bytes);
+    return !memcmp(a->level, b->level, bytes) && !memcmp(a->link, b->link, bytes) &&
+           same_counts(x->levels, y->levels) && x->shuffled == y->shuffled && x->shuffle == y->shuffle;
 }
 
 static bool uniform(const struct plan *plan, int level) {
@@ -79,11 +85,11 @@ static bool uniform(const struct plan *plan, int level) {
 
 static void test_passes(void **state) {
     struct model *model = make_model();
-    struct plan *a[ROBUST_MAX_PASSES], *b[ROBUST_MAX_PASSES];
+    struct robust_pass a[ROBUST_MAX_PASSES], b[ROBUST_MAX_PASSES];
     struct robust_config config = robust_defaults(ROBUST_DROP);
     int na, nb, full = 0, alike = 0;
-    make_plans(a, model->blocks->nblocks);
-    make_plans(b, model->blocks->nblocks);
+    make_passes(a, model);
+    make_passes(b, model);
     config.full = .25;
     config.plans = 2;
     for (int step = 0; step < 2000; step++) {
@@ -92,10 +98,10 @@ static void test_passes(void **state) {
         assert_int_equal(na, nb);
         assert_int_equal(na, 2 + teacher);
         full += teacher;
-        if (teacher) assert_true(uniform(a[0], 0));
-        for (int i = 0; i < na; i++) assert_true(same(a[i], b[i]));
+        if (teacher) assert_true(uniform(a[0].plan, 0));
+        for (int i = 0; i < na; i++) assert_true(same(&a[i], &b[i]));
         robust_passes(&config, model, 8, step, b, &nb);
-        alike += same(a[na - 1], b[nb - 1]);
+        alike += same(&a[na - 1], &b[nb - 1]);
     }
     assert_in_range(full, 430, 570);
     assert_true(alike < 400);
@@ -103,18 +109,36 @@ static void test_passes(void **state) {
     config = robust_defaults(ROBUST_SANDWICH);
     assert_true(robust_passes(&config, model, 1, 0, a, &na));
     assert_int_equal(na, 2 + config.plans);
-    assert_true(uniform(a[0], 0) && uniform(a[1], model->levels->nlevels - 1));
+    assert_true(uniform(a[0].plan, 0) && uniform(a[1].plan, model->levels->nlevels - 1));
     config = robust_defaults(ROBUST_NONE);
     assert_true(robust_passes(&config, model, 1, 0, a, &na));
     assert_int_equal(na, 1);
-    assert_true(uniform(a[0], 0));
+    assert_true(uniform(a[0].plan, 0));
     config = robust_defaults(ROBUST_DROP);
     config.full = config.plans = 0;
     assert_false(robust_passes(&config, model, 1, 0, a, &na));
     assert_int_equal(na, 1);
+
+    /* Counts of their own: of every level, at every level but 0, in random plans only. */
+    config = robust_defaults(ROBUST_SANDWICH);
+    config.groups = 1;
+    config.channels = ROBUST_RANDOM;
+    const struct levels *levels = model->levels;
+    int nlevels = levels->nlevels, drawn[PLAN_MAX_LEVELS] = { 0 };
+    for (int step = 0; step < 500; step++) {
+        robust_passes(&config, model, 3, step, a, &na);
+        assert_true(same_counts(a[0].levels, levels) && same_counts(a[1].levels, levels));
+        assert_true(!a[0].shuffled && a[1].shuffled && a[2].shuffled && a[1].shuffle != a[2].shuffle);
+        for (int g = 0; g < levels->ngroups; g++) {
+            assert_int_equal(levels_keep(a[2].levels, 0, g), levels_keep(levels, 0, g));
+            for (int l = 0; l < nlevels; l++)
+                drawn[l] += levels_keep(a[2].levels, 1, g) == levels_keep(levels, l, g);
+        }
+    }
+    for (int l = 0; l < nlevels; l++) assert_true(drawn[l] > 0);
     for (int i = 0; i < ROBUST_MAX_PASSES; i++) {
-        plan_destroy(&a[i]);
-        plan_destroy(&b[i]);
+        robust_pass_destroy(&a[i]);
+        robust_pass_destroy(&b[i]);
     }
     model_destroy(&model);
 }

@@ -96,7 +96,7 @@ static void test_reach(void **state) {
         }
         f.plan->link[0] = 0;
         reach_clear(f.reach);
-        reach_add(f.reach, f.plan);
+        reach_add(f.reach, f.model->levels, f.plan);
         add_mask(&f, mask);
         for (int i = 0; i < f.view.nparams; i++) reach_each(f.reach, &f.params[i], count_run, seen);
         for (size_t i = 0; i < f.view.size; i++) {
@@ -111,7 +111,7 @@ static void test_reach(void **state) {
     reach_clear(f.reach);
     for (int level = 1; level < 4; level++) {
         for (int b = 0; b < f.plan->nblocks; b++) f.plan->level[b] = (b + level) % 4;
-        reach_add(f.reach, f.plan);
+        reach_add(f.reach, f.model->levels, f.plan);
         add_mask(&f, mask);
     }
     for (int i = 0; i < f.view.nparams; i++) reach_each(f.reach, &f.params[i], count_run, seen);
@@ -135,7 +135,7 @@ static void check_steps(bool nesterov) {
         memset(mask, 0, size);
         add_mask(&f, mask);
         reach_clear(f.reach);
-        reach_add(f.reach, f.plan);
+        reach_add(f.reach, f.model->levels, f.plan);
         for (int k = 0; k < f.view.nparams; k++) {
             const struct network_param *p = &f.params[k];
             for (size_t i = p->offset; i < p->offset + p->size; i++) {

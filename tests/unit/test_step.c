@@ -95,7 +95,7 @@ static void test_untouched(void **state) {
         memcpy(before, view.values, view.size * sizeof *before);
         assert_int_equal(step_run(f.step, f.loader, i, .01f, &result, &err), STATUS_OK);
         assert_int_equal(result.passes, 1);
-        int level = f.step->plans[0]->level[0];
+        int level = f.step->passes[0].plan->level[0];
         if (level == 0) continue;
         pruned++;
         /* The second convolution: [8, 8, 3, 3], the same group on both sides. */
@@ -112,6 +112,29 @@ static void test_untouched(void **state) {
     }
     assert_true(pruned > 3);
     free(before);
+    close_fixture(&f);
+}
+
+/* A shuffled pass is that of a network whose channels are in that order, and
+ * leaves everything in its place. */
+static void test_shuffled(void **state) {
+    struct fixture f;
+    struct err err;
+    struct step_result result;
+    struct robust_config robust = robust_defaults(ROBUST_DROP);
+    robust.channels = ROBUST_RANDOM;
+    robust.groups = 1;
+    open_fixture(&f, training_cfg, robust, 1);
+    struct network_view view = network_view(f.network);
+    float *before = malloc(view.size * sizeof *before);
+    memcpy(before, view.values, view.size * sizeof *before);
+    assert_int_equal(step_run(f.step, f.loader, 0, 0, &result, &err), STATUS_OK);
+    assert_int_equal(result.passes, 2);
+    assert_true(f.step->passes[1].shuffled);
+    assert_memory_equal(before, view.values, view.size * sizeof *before);
+    free(before);
+    for (int i = 1; i < 150; i++) assert_int_equal(step_run(f.step, f.loader, i, .02f, &result, &err), STATUS_OK);
+    assert_true(result.loss < .1);
     close_fixture(&f);
 }
 
@@ -154,6 +177,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_subdivisions),
         cmocka_unit_test(test_untouched),
+        cmocka_unit_test(test_shuffled),
         cmocka_unit_test(test_overfit),
         cmocka_unit_test(test_diverged),
     };

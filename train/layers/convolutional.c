@@ -70,7 +70,7 @@ static enum status select_shape(struct convolutional *l, const struct layer_pass
         .n = pass->n, .ic = in->c, .ih = in->h, .iw = in->w, .oc = out->c, .oh = out->h, .ow = out->w,
         .size = net->size, .stride = net->stride, .pad = net->pad, .groups = 1, .connected = connected,
         .bias = !l->base.norm, .inputs = in->nranges == 1 ? net->in.c : in->c,
-        .rectifier = l->base.norm ? ops_linear : l->base.rectifier,
+        .rectifier = l->base.norm ? ops_linear : l->base.rectifier, .precision = pass->precision,
     };
     if (connected) s.size = 0, s.stride = 1, s.pad = 0;
     else if (net->groups > 1) { /* whole groups are kept */
@@ -174,30 +174,22 @@ static enum status front_gradient(struct convolutional *l, const struct layer_pa
                                   l->base.rectifier, scratch, err);
 }
 
-static enum status input_gradient(struct convolutional *l, const struct layer_tensor *in, const struct ops_part *part,
-                                  const float *dfront, struct err *err) {
-    struct ops *ops = l->context.ops;
-    size_t count = (size_t)part->n * layer_image(in);
-    float *grad = in->grad + (size_t)part->first * layer_image(in), *dx = grad;
-    enum status status = STATUS_OK;
-    if (in->add) status = ops_scratch(ops, OPS_SCRATCH_LAYER_2, count, &dx, err);
-    if (!status) status = ops_conv_backward_data(l->conv, part, dfront, dx, err);
-    if (status) return status;
-    if (in->add) ops_add(ops, dx, count, grad);
-    return layer_sums(ops, in, part, grad, err);
-}
-
 static enum status backward_part(void *context, const struct ops_part *part, struct err *err) {
     const struct work *work = context;
     struct convolutional *l = work->layer;
+    struct ops *ops = l->context.ops;
     const struct layer_tensor *in = &work->pass->in[0], *out = &work->pass->out;
+    size_t count = (size_t)part->n * layer_image(in);
     const float *x, *dfront;
     float *dy = out->grad + (size_t)part->first * layer_image(out);
+    float *grad = in->grad ? in->grad + (size_t)part->first * layer_image(in) : NULL, *dx = grad;
     enum status status = front_gradient(l, work->pass, part, dy, &dfront, err);
-    if (!status) status = layer_read(l->context.ops, in, part, OPS_SCRATCH_LAYER_2, &x, err);
-    if (!status) status = ops_conv_backward_weights(l->conv, part, x, dfront, err);
-    if (!status && in->grad) status = input_gradient(l, in, part, dfront, err);
-    return status;
+    if (!status) status = layer_read(ops, in, part, OPS_SCRATCH_LAYER_2, &x, err);
+    if (!status && grad && in->add) status = ops_scratch(ops, OPS_SCRATCH_LAYER_3, count, &dx, err);
+    if (!status) status = ops_conv_backward(l->conv, part, x, dfront, dx, err);
+    if (status || !grad) return status;
+    if (in->add) ops_add(ops, dx, count, grad);
+    return layer_sums(ops, in, part, grad, err);
 }
 
 static enum status sums_part(void *context, const struct ops_part *part, struct err *err) {

@@ -33,6 +33,7 @@ struct layer_pass {
     int n;         /* images */
     int row;       /* batch-norm row of the model for this plan */
     uint64_t seed; /* of this layer in this pass */
+    enum ops_precision precision;
     const struct layer_tensor *in;
     struct layer_tensor out;
 };
