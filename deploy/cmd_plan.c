@@ -9,7 +9,7 @@
 #include "deploy/codec.h"
 #include "deploy/controller.h"
 #include "deploy/placement.h"
-#include "deploy/profile.h"
+#include "deploy/profile_measure.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -4,7 +4,7 @@
 #include "common/file.h"
 #include "common/options.h"
 #include "deploy/device.h"
-#include "deploy/profile.h"
+#include "deploy/profile_measure.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -27,7 +27,7 @@
 #include "common/err.h"
 #include "common/model.h"
 #include "common/plan.h"
-#include "deploy/profile.h"
+#include "common/profile.h"
 
 #include <stdbool.h>
 #include <stddef.h>

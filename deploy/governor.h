@@ -6,10 +6,10 @@
 #include "common/err.h"
 #include "common/model.h"
 #include "common/plan.h"
+#include "common/profile.h"
 #include "deploy/cluster.h"
 #include "deploy/controller.h"
 #include "deploy/outlet.h"
-#include "deploy/profile.h"
 #include "deploy/slices.h"
 #include "deploy/wire.h"
 

@@ -6,9 +6,9 @@
 #define ESPALIER_PEER_H
 
 #include "common/err.h"
+#include "common/profile.h"
 #include "deploy/cluster.h"
 #include "deploy/outlet.h"
-#include "deploy/profile.h"
 #include "deploy/slices.h"
 #include "deploy/transport.h"
 

@@ -1,7 +1,7 @@
 /* Plans that alternate between two levels, block by block, measure many pairs
  * of own and incoming level in one run: even blocks have (a, b), odd ones
  * (b, a). */
-#include "deploy/profile.h"
+#include "deploy/profile_measure.h"
 
 #include "common/log.h"
 #include "common/random.h"

@@ -11,8 +11,8 @@
 
 #include "common/accuracy.h"
 #include "common/err.h"
+#include "common/profile.h"
 #include "deploy/controller.h"
-#include "deploy/profile.h"
 
 #include <stdint.h>
 

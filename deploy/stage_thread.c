@@ -3,7 +3,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/pool.h"
-#include "deploy/profile.h"
+#include "deploy/profile_measure.h"
 #include "deploy/stage.h"
 #include "deploy/store.h"
 

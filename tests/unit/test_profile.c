@@ -1,4 +1,4 @@
-#include "deploy/profile.h"
+#include "deploy/profile_measure.h"
 #include "tests/reference.h"
 
 #include <math.h>

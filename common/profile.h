@@ -1,11 +1,10 @@
-/* A device's latency profile: per block, own level and incoming level, in
+/* A device's latency profile (made by `espalier-deploy profile`): per block, own level and incoming level, in
  * milliseconds; the time of a slice is the sum over its blocks. JSON. */
 #ifndef ESPALIER_PROFILE_H
 #define ESPALIER_PROFILE_H
 
 #include "common/err.h"
-#include "common/model.h"
-#include "common/pool.h"
+#include "common/plan.h"
 
 struct profile {
     char device[64];
@@ -18,10 +17,6 @@ struct profile {
 
 enum status profile_create(struct profile **profile, int nblocks, int nlevels, struct err *err) MUST_CHECK;
 void profile_destroy(struct profile **profile);
-/* Measures: median of `repeats` runs for every block at every own level with
- * incoming level equal, and with incoming 0 and the highest; other pairs are interpolated. */
-enum status profile_measure(struct profile **profile, const struct model *model, struct pool *pool, int repeats,
-                            struct err *err) MUST_CHECK;
 char *profile_json(const struct profile *profile);
 /* Every length and number is checked. */
 enum status profile_parse(struct profile **profile, const char *name, const char *json, struct err *err) MUST_CHECK;

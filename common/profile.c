@@ -1,4 +1,4 @@
-#include "deploy/profile.h"
+#include "common/profile.h"
 
 #include "common/json.h"
 
