@@ -75,7 +75,7 @@ static enum status valid(const struct arguments *a, struct model *model, struct 
     if (!status) status = loader_create(&loader, &loading, err);
     if (!status) status = network_create(&network, model, loading.batch, a->threads, err);
     if (!status) status = plan_create(&plan, model->blocks->nblocks, 0, err);
-    if (!status) status = measure_plans(network, model, loader, &plan, 1, "valid", &accuracy, &images, err);
+    if (!status) status = measure_plans(network, model, loader, &plan, 1, 1, "valid", &accuracy, &images, err);
     if (!status) printf("%d: top 1: %f\n", images, accuracy);
     plan_destroy(&plan);
     network_destroy(&network);

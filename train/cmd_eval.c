@@ -116,7 +116,7 @@ static enum status evaluate(struct model *model, const struct dataset *dataset, 
     if (!status) status = network_create(&network, model, a->batch, a->threads, err);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "accuracy");
     if (!status)
-        status = measure_plans(network, model, loader, plans.plans, plans.n, "eval", accuracy, &images, err);
+        status = measure_plans(network, model, loader, plans.plans, plans.n, 1, "eval", accuracy, &images, err);
     if (!status) status = print(model, &plans, accuracy, images, a, err);
     free(accuracy);
     network_destroy(&network);

@@ -11,8 +11,8 @@
 enum { FITTED_PER_HELD_OUT = 2 };
 
 enum status measure_plans(struct network *network, const struct model *model, struct loader *images,
-                          struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
-                          struct err *err) {
+                          struct plan *const *plans, int nplans, int stride, const char *label, double *accuracy,
+                          int *measured, struct err *err) {
     int *correct = calloc((size_t)nplans, sizeof *correct);
     float *logits = NULL;
     int done = 0, capacity = 0, classes = model->net->classes;
@@ -23,6 +23,7 @@ enum status measure_plans(struct network *network, const struct model *model, st
     for (int b = 0; !status; b++) {
         struct loader_batch batch;
         if ((status = loader_next(images, &batch, err)) || batch.n == 0) break;
+        if (b % stride) continue;
         if (batch.n > capacity) {
             float *larger = realloc(logits, (size_t)batch.n * (size_t)classes * sizeof *logits);
             if (!larger) {
@@ -145,7 +146,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
     if (!status) status = measure_set_random(&plans, model, held_out, seed, err);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "measuring");
     if (!status)
-        status = measure_plans(network, model, images, plans.plans, plans.n, "measure", accuracy, &measured,
+        status = measure_plans(network, model, images, plans.plans, plans.n, 1, "measure", accuracy, &measured,
                                err);
     if (!status && held_out > 0) status = fit(model, &plans, fitted, accuracy, measured, err);
     for (int level = 0; !status && level < model->levels->nlevels; level++) uniform[level] = accuracy[level];

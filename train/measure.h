@@ -10,12 +10,12 @@
 
 #include <stdint.h>
 
-/* Top-1 accuracy (0 to 1) of each plan on all images of an evaluating loader,
- * whose number is *measured. The model's batch-norm rows are used. `label`: of
+/* Top-1 accuracy (0 to 1) of each plan on the images of an evaluating loader:
+ * on every `stride`-th batch (1: all), *measured images in all. The model's batch-norm rows are used. `label`: of
  * the progress bar, NULL for none. */
 enum status measure_plans(struct network *network, const struct model *model, struct loader *images,
-                          struct plan *const *plans, int nplans, const char *label, double *accuracy, int *measured,
-                          struct err *err) MUST_CHECK;
+                          struct plan *const *plans, int nplans, int stride, const char *label, double *accuracy,
+                          int *measured, struct err *err) MUST_CHECK;
 
 /* Plans that one call owns. */
 struct measure_set {

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LINES_PER_EPOCH = 20 };
+enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LOOK_IMAGES = 1000, LINES_PER_EPOCH = 20 };
 /* Of the running averages that the progress bar shows. */
 static const double SMOOTHING = .97;
 
@@ -230,10 +230,12 @@ static void close_run(struct trainer *t) {
 
 /* ---- steps ----------------------------------------------------------------- */
 
-/* A quick look at the held-out accuracy of the widest, middle and narrowest level. */
+/* A quick look at the held-out accuracy of the widest, middle and narrowest
+ * level, on some thousand of the images. */
 static enum status look(struct trainer *t, struct report_epoch *epoch, struct err *err) {
-    int nlevels = t->model->levels->nlevels, measured;
+    int nlevels = t->model->levels->nlevels, measured, stride = t->setup->held_out->n / LOOK_IMAGES;
     const int levels[] = { 0, nlevels / 2, nlevels - 1 };
+    if (stride < 1) stride = 1;
     enum status status = STATUS_OK;
     for (int i = 0; !status && i < 3; i++) {
         if (i > 0 && levels[i] == levels[i - 1]) continue;
@@ -244,7 +246,7 @@ static enum status look(struct trainer *t, struct report_epoch *epoch, struct er
             status = calibrate_uniform(t->network, t->model, t->calibration, levels[i], LOOK_BATCHES, err);
         if (!status) status = plan_create(&plan, t->model->blocks->nblocks, levels[i], err);
         if (!status)
-            status = measure_plans(t->network, t->model, t->held_out, &plan, 1, NULL, &accuracy, &measured, err);
+            status = measure_plans(t->network, t->model, t->held_out, &plan, 1, stride, NULL, &accuracy, &measured, err);
         plan_destroy(&plan);
         epoch->levels[epoch->nlevels] = levels[i];
         epoch->held_out[epoch->nlevels++] = accuracy;

@@ -123,7 +123,7 @@ static void test_measure(void **state) {
     assert_int_equal(measure_set_uniform(&plans, f->model, &err), STATUS_OK);
     assert_int_equal(measure_set_random(&plans, f->model, 6, 1, &err), STATUS_OK);
     assert_int_equal(plans.n, 10);
-    assert_int_equal(measure_plans(f->network, f->model, images, plans.plans, plans.n, NULL, accuracy, &measured, &err),
+    assert_int_equal(measure_plans(f->network, f->model, images, plans.plans, plans.n, 1, NULL, accuracy, &measured, &err),
                      STATUS_OK);
     assert_int_equal(measured, IMAGES);
     for (int p = 0; p < plans.n; p++) {
