@@ -44,6 +44,7 @@ DEPLOY_PACKAGES := libstb-dev$(DEB_ARCH) libjpeg62-turbo-dev$(DEB_ARCH) zlib1g-d
 TRAIN_PACKAGES := libdnnl-dev
 TEST_PACKAGES  := libcmocka-dev$(DEB_ARCH) sqlite3 python3 python3-numpy darknet
 DEMO_PACKAGES  := gnuplot-nox sqlite3 python3
+BENCH_TRAIN_PACKAGES := python3 python3-torch
 
 # $(call packages,LIST): a stamp once every package of the list is installed.
 define packages
@@ -56,6 +57,7 @@ $(DEPS)-deploy: tests/packages.sh ; $(call packages,$(DEPLOY_PACKAGES))
 $(DEPS)-train: tests/packages.sh  ; $(call packages,$(TRAIN_PACKAGES))
 $(DEPS)-test: tests/packages.sh   ; $(call packages,$(TEST_PACKAGES))
 $(DEPS)-demo: tests/packages.sh   ; $(call packages,$(DEMO_PACKAGES))
+$(DEPS)-bench-train: tests/packages.sh ; $(call packages,$(BENCH_TRAIN_PACKAGES))
 
 # ---- sources ----------------------------------------------------------------
 
@@ -116,7 +118,7 @@ $(B)/espalier-deploy: $(B)/deploy/main.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy test check bench asan ubsan tsan demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy test check bench bench-train asan ubsan tsan demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -166,6 +168,10 @@ CROSS_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernels/check_*.
 check-cross: deploy $(CROSS_BIN)
 	$(Q)tests/packages.sh qemu-user
 	$(Q)QEMU_LD_PREFIX=/ RUN="qemu-$(ARCH)" tests/run.sh $(B) $(CROSS_BIN) $(wildcard tests/cli/predict_*.sh)
+
+## bench-train: training's images per second and memory beside PyTorch's, a quarter of an hour; BENCH=--help
+bench-train: train $(DEPS)-bench-train
+	$(Q)tests/bench/train/run.py $(BENCH)
 
 ## demo: the main job on an embedded default, a table and two plots at the end
 demo: all $(DEPS)-demo

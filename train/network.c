@@ -4,6 +4,7 @@
  * copy is made again for backward instead of being kept. */
 #include "train/network_private.h"
 
+#include "common/log.h"
 #include "common/random.h"
 
 #include <stdlib.h>
@@ -223,11 +224,13 @@ enum status network_forward(struct network *network, const struct plan *plan, en
     read_planar(network, input);
     for (int i = 1; i < network->nnodes; i++) {
         struct node *node = &network->nodes[i];
+        double began = network->forward_s ? log_now_s() : 0;
         status = set_output_data(network, node, err);
         if (!status) status = network_set_inputs(network, i, err);
         struct layer_pass pass = network_pass(network, i);
         if (!status) status = node->kind->forward(node->layer, &pass, err);
         if (status) return network_in_layer(status, network, i, err);
+        if (network->forward_s) network->forward_s[i - 1] += log_now_s() - began;
     }
     const struct layer_tensor *last = &network->nodes[network->nnodes - 1].out;
     if (last->c * last->h * last->w != network->model->net->classes)
@@ -247,6 +250,11 @@ enum status network_backward(struct network *network, const float *dlogits, stru
 }
 
 /* ---- looking in ---- */
+
+void network_set_times(struct network *network, double *forward_s, double *backward_s) {
+    network->forward_s = forward_s;
+    network->backward_s = backward_s;
+}
 
 static enum status find_node(const struct network *network, int layer, struct node **node, struct err *err) {
     if (layer < 0 || layer + 1 >= network->nnodes)

@@ -73,6 +73,11 @@ enum status network_backward(struct network *network, const float *dlogits, stru
 enum status network_backward_input(struct network *network, const float *dlogits, float *dinput,
                                    struct err *err) MUST_CHECK;
 
+/* Adds the seconds that each layer takes, from the next pass on, to forward_s
+ * and backward_s [layers of the net], caller's; NULL, NULL: no longer. A batch
+ * norm and rectifier that are left to the layers that read them count there. */
+void network_set_times(struct network *network, double *forward_s, double *backward_s);
+
 /* Behind a TRAIN or STATS forward: mean and (biased) variance over the batch of
  * layer's input to batch norm; *channels = the prefix that was computed, or, if
  * it has gaps (a [batchnorm] behind a concatenation), all channels, with mean 0

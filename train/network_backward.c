@@ -5,6 +5,8 @@
  * behind them; that of a narrowed input is spread over the whole tensor. */
 #include "train/network_private.h"
 
+#include "common/log.h"
+
 #include <stdlib.h>
 
 static bool reads_twice(const struct node *node, int k) {
@@ -119,8 +121,10 @@ enum status network_run_backward(struct network *network, const float *dlogits, 
     last->started = true;
     for (int i = network->nnodes - 1; i > 0; i--) {
         if (!network->nodes[i].started) continue;
+        double began = network->backward_s ? log_now_s() : 0;
         status = backward_node(network, i, err);
         if (status) return status;
+        if (network->backward_s) network->backward_s[i - 1] += log_now_s() - began;
     }
     if (!dinput) return STATUS_OK;
     if (!input->started) ops_zero(network->ops, input->out.grad, (size_t)network->n * net_shape_size(network->model->net->input));

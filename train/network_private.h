@@ -46,6 +46,7 @@ struct network {
     enum network_mode mode;
     int n;
     uint64_t seed;
+    double *forward_s, *backward_s; /* NULL: not wanted */
     bool trained; /* it was a training pass, and its activations are still there */
 };
 

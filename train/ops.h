@@ -66,6 +66,9 @@ typedef enum status ops_part_body(void *context, const struct ops_part *part, st
 enum status ops_parts_run(struct ops *ops, int n, int images_per_part, ops_part_body *body, void *context,
                           struct err *err) MUST_CHECK;
 int ops_threads(const struct ops *ops);
+/* What the device can do at best, measured: operations per second of f32
+ * multiply-adds (two each) on all threads. */
+double ops_peak_flops(struct ops *ops);
 /* Images per part for loops that touch so many values per image. */
 int ops_part_images(const struct ops *ops, int n, size_t values_per_image);
 

@@ -50,18 +50,16 @@ static enum status copy_labels(struct model *model, const struct dataset *datase
 
 /* ---- [net] ----------------------------------------------------------------- */
 
-static enum status read_batch(struct setup *setup, int wanted, struct err *err) {
-    const struct cfg *cfg = setup->model->cfg;
+enum status setup_batch(const struct cfg *cfg, int wanted, int *batch, int *subdivisions, struct err *err) {
     const struct cfg_section *net = cfg_find(cfg, "net");
-    setup->batch = 128;
-    setup->subdivisions = 1;
-    enum status status = cfg_int(cfg, net, "batch", 1, 1 << 20, &setup->batch, err);
-    if (!status) status = cfg_int(cfg, net, "subdivisions", 1, 1 << 20, &setup->subdivisions, err);
+    *batch = 128;
+    *subdivisions = 1;
+    enum status status = cfg_int(cfg, net, "batch", 1, 1 << 20, batch, err);
+    if (!status) status = cfg_int(cfg, net, "subdivisions", 1, 1 << 20, subdivisions, err);
     if (status) return status;
-    if (wanted) setup->batch = wanted;
-    if (setup->batch % setup->subdivisions == 0) return STATUS_OK;
-    err_set(err, STATUS_FORMAT, "a batch of %d does not divide into %d subdivisions", setup->batch,
-            setup->subdivisions);
+    if (wanted) *batch = wanted;
+    if (*batch % *subdivisions == 0) return STATUS_OK;
+    err_set(err, STATUS_FORMAT, "a batch of %d does not divide into %d subdivisions", *batch, *subdivisions);
     err_hint(err, "subdivisions in [net] must divide the batch");
     return STATUS_FORMAT;
 }
@@ -254,7 +252,7 @@ enum status setup_create(struct setup **out, const struct setup_config *config, 
     enum status status = setup_model(&setup->model, config->cfg, err);
     if (!status) status = schedule_init(&setup->schedule, setup->model->cfg, err);
     if (!status) status = augment_from_cfg(&setup->augment, setup->model->cfg, err);
-    if (!status) status = read_batch(setup, config->batch, err);
+    if (!status) status = setup_batch(setup->model->cfg, config->batch, &setup->batch, &setup->subdivisions, err);
     if (!status) status = read_preproc(setup, err);
     if (!status) status = open_images(setup, config, err);
     if (!status && config->normalize) status = measure_normalisation(setup, config, err);

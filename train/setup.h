@@ -41,6 +41,8 @@ void setup_weights(struct setup *setup, struct network *network, uint64_t seed);
 
 /* The model's cfg read from `path`, with all pairs of levels as batch-norm rows. */
 enum status setup_model(struct model **model, const char *path, struct err *err) MUST_CHECK;
+/* Images of a step, `wanted` unless that is 0, and the parts of it, as [net] says. */
+enum status setup_batch(const struct cfg *cfg, int wanted, int *batch, int *subdivisions, struct err *err) MUST_CHECK;
 /* `weights`: a model file (`cfg` is not read), or Darknet's .weights for `cfg`. */
 enum status setup_load(struct model **model, const char *cfg, const char *weights, struct err *err) MUST_CHECK;
 /* That the data has as many classes as the network has outputs. */
