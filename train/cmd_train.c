@@ -30,7 +30,7 @@ static enum status read_names(struct arguments *a, struct err *err) {
         return err_set(err, STATUS_USAGE, "--robust-channels is least or random, not '%s'", a->channels);
     c->order = order_parse(a->order);
     if (c->order == ORDER_COUNT)
-        return err_set(err, STATUS_USAGE, "--order is none, l1, l2, bn-gamma or random, not '%s'", a->order);
+        return err_set(err, STATUS_USAGE, "--order is none, l1, l2, bn-gamma, taylor or random, not '%s'", a->order);
     bool bf16 = strcmp(a->precision, "bf16") == 0;
     if (!bf16 && strcmp(a->precision, "f32") != 0 && strcmp(a->precision, "auto") != 0)
         return err_set(err, STATUS_USAGE, "--precision is auto, f32 or bf16, not '%s'", a->precision);
@@ -81,7 +81,7 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
     const struct option options[] = {
         { "--output", 'o', OPTION_STRING, &c->output, "MODEL", "the model file to write" },
         { "--robust", 0, OPTION_STRING, &a.robust, "HOW", "make it survive pruning: none, drop, sandwich" },
-        { "--order", 0, OPTION_STRING, &a.order, "BY", "channel order: none, l1, l2, bn-gamma, random" },
+        { "--order", 0, OPTION_STRING, &a.order, "BY", "channel order: none, l1, l2, bn-gamma, taylor, random" },
         { "--epochs", 0, OPTION_INT, &c->epochs, "N", "passes over the images; -1: as [net] says" },
         { "--batch", 0, OPTION_INT, &c->setup.batch, "N", "images per step; 0: as [net] says" },
         { "--seed", 0, OPTION_INT, &a.seed, "N", "of all random draws" },

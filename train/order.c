@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[ORDER_COUNT] = { "none", "l1", "l2", "bn-gamma", "random" };
+static const char *const names[ORDER_COUNT] = { "none", "l1", "l2", "bn-gamma", "taylor", "random" };
 
 const char *order_name(enum order_criterion criterion) { return names[criterion]; }
 
@@ -46,8 +46,16 @@ static void score_layer(const struct model *model, int layer, const struct segme
     for (int u = 0; u < units; u++) score[u] += scratch[u] * units / sum;
 }
 
+static void score_taylor(const struct taylor *taylor, int layer, const struct segment *segment, int units,
+                         double *score) {
+    if (!taylor->importance[layer]) return;
+    for (int u = 0; u < units; u++)
+        for (int c = 0; c < segment->unit; c++)
+            score[u] += taylor->importance[layer][segment->first + u * segment->unit + c];
+}
+
 static void score_group(const struct model *model, int group, enum order_criterion criterion,
-                        struct random *random, double *score, double *scratch) {
+                        const struct taylor *taylor, struct random *random, double *score, double *scratch) {
     const struct group *g = &model->groups->group[group];
     for (int u = 0; u < g->units; u++) score[u] = 0;
     if (criterion == ORDER_RANDOM) {
@@ -58,9 +66,11 @@ static void score_group(const struct model *model, int group, enum order_criteri
         if (g->members[m] < 0) continue;
         int nsegments;
         const struct segment *segments = groups_segments(model->groups, g->members[m], &nsegments);
-        for (int s = 0; s < nsegments; s++)
-            if (segments[s].group == group)
-                score_layer(model, g->members[m], &segments[s], g->units, criterion, score, scratch);
+        for (int s = 0; s < nsegments; s++) {
+            if (segments[s].group != group) continue;
+            if (criterion == ORDER_TAYLOR) score_taylor(taylor, g->members[m], &segments[s], g->units, score);
+            else score_layer(model, g->members[m], &segments[s], g->units, criterion, score, scratch);
+        }
     }
 }
 
@@ -78,7 +88,8 @@ static int compare(const void *a, const void *b) {
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-static enum status rank_tiers(struct order *order, enum order_criterion criterion, uint64_t seed, struct err *err) {
+static enum status rank_tiers(struct order *order, enum order_criterion criterion, uint64_t seed,
+                              const struct taylor *taylor, struct err *err) {
     const struct groups *groups = order->model->groups;
     struct random random = random_stream(seed, 0, 0);
     int most = 1, total = 0;
@@ -98,7 +109,7 @@ static enum status rank_tiers(struct order *order, enum order_criterion criterio
     for (int g = 0; g < groups->ngroups; g++) {
         double *score = scores + order->first[g];
         for (int u = 0; u < groups->group[g].units; u++) order->from[order->first[g] + u] = u;
-        if (criterion != ORDER_NONE) score_group(order->model, g, criterion, &random, score, scores + total);
+        if (criterion != ORDER_NONE) score_group(order->model, g, criterion, taylor, &random, score, scores + total);
     }
     for (int t = 0; t < groups->ntiers && criterion != ORDER_NONE; t++) {
         const struct tier *tier = &groups->tiers[t];
@@ -121,12 +132,14 @@ done:
 }
 
 enum status order_create(struct order **out, const struct model *model, enum order_criterion criterion,
-                         uint64_t seed, struct err *err) {
+                         uint64_t seed, const struct taylor *taylor, struct err *err) {
+    if (criterion == ORDER_TAYLOR && !taylor)
+        return err_set(err, STATUS_USAGE, "an order by Taylor's importance needs gradients");
     struct order *order = calloc(1, sizeof *order);
     if (!order) return err_memory(err, "channel order");
     order->model = model;
     order->first = malloc((size_t)(model->groups->ngroups + 1) * sizeof *order->first);
-    enum status status = order->first ? rank_tiers(order, criterion, seed, err) : err_memory(err, "channel order");
+    enum status status = order->first ? rank_tiers(order, criterion, seed, taylor, err) : err_memory(err, "channel order");
     if (status) {
         order_destroy(&order);
         return status;

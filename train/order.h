@@ -2,7 +2,8 @@
  *
  * Importance is scored per unit of a prune group from the weights of the layers
  * that compute it; each layer's scores are divided by their mean, so that the
- * layers of a residual group count alike. Units change places only inside their
+ * layers of a residual group count alike (Taylor's, all in units of the loss, are
+ * just added up). Units change places only inside their
  * tier, alike in all its groups; groups kept whole or frozen stay as they are.
  * The permutation covers everything that is indexed by a channel: outputs,
  * biases, batch norm, and the columns of every consumer, so the network's
@@ -16,6 +17,7 @@
 #include "common/err.h"
 #include "common/model.h"
 #include "train/network.h"
+#include "train/taylor.h"
 
 #include <stdint.h>
 
@@ -24,6 +26,7 @@ enum order_criterion {
     ORDER_L1,       /* sum of magnitudes of the unit's weights */
     ORDER_L2,       /* root of the sum of squares */
     ORDER_BN_GAMMA, /* magnitude of batch norm's scale; l1 where a layer has none */
+    ORDER_TAYLOR,   /* what switching it off does to the loss: taylor.h */
     ORDER_RANDOM,   /* a baseline */
     ORDER_COUNT
 };
@@ -40,9 +43,9 @@ struct order {
 };
 
 /* From the weights that `model` holds (network_store first, when training).
- * `seed`: for random. */
+ * `seed`: for random; `taylor`: for that criterion, else NULL. */
 enum status order_create(struct order **order, const struct model *model, enum order_criterion criterion,
-                         uint64_t seed, struct err *err) MUST_CHECK;
+                         uint64_t seed, const struct taylor *taylor, struct err *err) MUST_CHECK;
 void order_destroy(struct order **order);
 /* Turns it into the order that undoes it. */
 enum status order_invert(struct order *order, struct err *err) MUST_CHECK;

@@ -138,7 +138,7 @@ static enum status shuffle(struct step *step, const struct robust_pass *pass, bo
     struct network_view view = network_view(step->network);
     struct order *order;
     if (!pass->shuffled) return STATUS_OK;
-    enum status status = order_create(&order, step->model, ORDER_RANDOM, pass->shuffle, err);
+    enum status status = order_create(&order, step->model, ORDER_RANDOM, pass->shuffle, NULL, err);
     if (status) return status;
     if (back) status = order_invert(order, err);
     if (!status) status = order_apply_values(order, &view, view.values, err);

@@ -14,7 +14,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DEFAULT_EPOCHS = 30, LOOK_BATCHES = 10, LOOK_IMAGES = 1000, LINES_PER_EPOCH = 20 };
+enum {
+    DEFAULT_EPOCHS = 30,
+    LINES_PER_EPOCH = 20,
+    LOOK_BATCHES = 10, /* for the batch-norm rows of a look at accuracy */
+    LOOK_IMAGES = 1000,
+    TAYLOR_BATCHES = 20,
+    TAYLOR_EPOCH = INT_MAX / 4, /* of the calibration images: whose batches importance is told from */
+};
 /* Of the running averages that the progress bar shows. */
 static const double SMOOTHING = .97;
 
@@ -172,9 +179,16 @@ static enum status resume(struct trainer *t, struct err *err) {
 
 static enum status apply_order(struct trainer *t, struct err *err) {
     struct order *order;
+    struct taylor *taylor = NULL;
     struct network_view view = network_view(t->network);
+    enum status status = STATUS_OK;
     network_store(t->network, t->model);
-    enum status status = order_create(&order, t->model, t->config->order, t->config->setup.seed, err);
+    if (t->config->order == ORDER_TAYLOR) {
+        status = loader_seek(t->calibration, TAYLOR_EPOCH, 0, err);
+        if (!status) status = taylor_create(&taylor, t->network, t->model, t->calibration, TAYLOR_BATCHES, err);
+    }
+    if (!status) status = order_create(&order, t->model, t->config->order, t->config->setup.seed, taylor, err);
+    taylor_destroy(&taylor);
     if (status) return status;
     status = order_apply_values(order, &view, view.values, err);
     if (!status) status = order_apply_values(order, &view, t->step->sgd->velocity, err);

@@ -66,7 +66,15 @@ static void check_function(struct model *model, enum order_criterion criterion) 
     struct err err;
     struct order *order;
     float largest = 0, *before = run(model);
-    assert_int_equal(order_create(&order, model, criterion, 5, &err), STATUS_OK);
+    struct taylor taylor = { model->net->nlayers, calloc((size_t)model->net->nlayers, sizeof(double *)) };
+    for (int i = 0; i < taylor.nlayers; i++) { /* the last channels weigh most */
+        int channels = net_has_weights(&model->net->layers[i]) ? model_outputs(model, i) : 0;
+        taylor.importance[i] = malloc((size_t)(channels + 1) * sizeof(double));
+        for (int c = 0; c < channels; c++) taylor.importance[i][c] = c;
+    }
+    assert_int_equal(order_create(&order, model, criterion, 5, &taylor, &err), STATUS_OK);
+    for (int i = 0; i < taylor.nlayers; i++) free(taylor.importance[i]);
+    free(taylor.importance);
     check_permutation(order);
     assert_int_equal(moves(order), criterion != ORDER_NONE);
     assert_int_equal(order_apply_model(order, model, &err), STATUS_OK);
@@ -127,7 +135,7 @@ static void test_sorted(void **state) {
     assert_int_equal(training_model(&model, training_cfg, &err), STATUS_OK);
     training_randomize(model, 3);
     for (int round = 0; round < 2; round++) {
-        assert_int_equal(order_create(&order, model, ORDER_L1, 0, &err), STATUS_OK);
+        assert_int_equal(order_create(&order, model, ORDER_L1, 0, NULL, &err), STATUS_OK);
         assert_int_equal(moves(order), round == 0);
         assert_int_equal(order_apply_model(order, model, &err), STATUS_OK);
         order_destroy(&order);
@@ -167,7 +175,7 @@ static void test_values(void **state) {
             else assert_memory_equal(own, tensor, params[i].size * sizeof *own);
         }
         if (pass) break;
-        assert_int_equal(order_create(&order, model, ORDER_L2, 0, &err), STATUS_OK);
+        assert_int_equal(order_create(&order, model, ORDER_L2, 0, NULL, &err), STATUS_OK);
         assert_int_equal(order_apply_values(order, &view, values, &err), STATUS_OK);
         assert_int_equal(order_apply_model(order, model, &err), STATUS_OK);
         order_destroy(&order);
