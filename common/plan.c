@@ -17,9 +17,11 @@ static int smallest_unit(const struct groups *groups, int group) {
     return unit;
 }
 
+static int step_of(int unit, int align) { return align / gcd(align, unit); }
+
 /* Units kept at a ratio: rounded up so that channels are a multiple of align. */
 static int units_kept(int units, int unit, float ratio, int align) {
-    int step = align / gcd(align, unit);
+    int step = step_of(unit, align);
     int kept = (int)ceil((double)ratio * units / step - 1e-6) * step;
     if (kept < step) kept = step;
     return kept < units ? kept : units;
@@ -66,6 +68,18 @@ static enum status read_whole(const struct cfg *cfg, const struct cfg_section *p
     return status;
 }
 
+static enum status read_align(const struct cfg *cfg, int *align, struct err *err) {
+    *align = 8;
+    return cfg_int(cfg, cfg_find(cfg, "prune"), "align", 1, 1024, align, err);
+}
+
+enum status levels_step(const struct cfg *cfg, const struct groups *groups, int group, int *units, struct err *err) {
+    int align;
+    enum status status = read_align(cfg, &align, err);
+    if (!status) *units = step_of(smallest_unit(groups, group), align);
+    return status;
+}
+
 static enum status levels_alloc(struct levels **out, int nlevels, int ngroups, struct err *err) {
     struct levels *levels = calloc(1, sizeof *levels);
     if (levels) {
@@ -92,10 +106,9 @@ enum status levels_create(struct levels **out, const struct cfg *cfg, const stru
                           struct err *err) {
     const struct cfg_section *prune = cfg_find(cfg, "prune");
     float ratios[PLAN_MAX_LEVELS];
-    int n = 0, align = 8;
+    int n = 0, align;
     enum status status;
-    if ((status = read_ratios(cfg, prune, ratios, &n, err)) || (status = cfg_int(cfg, prune, "align", 1, 1024, &align, err)))
-        return status;
+    if ((status = read_ratios(cfg, prune, ratios, &n, err)) || (status = read_align(cfg, &align, err))) return status;
     struct levels *levels = NULL;
     bool *whole = calloc((size_t)groups->ngroups, sizeof *whole);
     status = whole ? levels_alloc(&levels, n, groups->ngroups, err) : err_memory(err, "levels");

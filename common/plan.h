@@ -28,6 +28,10 @@ enum status levels_create(struct levels **levels, const struct cfg *cfg, const s
                           const struct groups *groups, struct err *err) MUST_CHECK;
 enum status levels_copy(struct levels **levels, const struct levels *from, struct err *err) MUST_CHECK;
 void levels_destroy(struct levels **levels);
+/* Units by which the group's counts step, so that its channels stay multiples
+ * of the alignment. */
+enum status levels_step(const struct cfg *cfg, const struct groups *groups, int group, int *units,
+                        struct err *err) MUST_CHECK;
 int levels_keep(const struct levels *levels, int level, int group);
 
 enum codec {

@@ -16,7 +16,7 @@ static void on_signal(int number) {
 /* What the command line says before it is checked. */
 struct arguments {
     struct trainer_config config;
-    const char *robust, *channels, *order, *precision;
+    const char *robust, *channels, *order, *allocate, *precision;
     int seed;
 };
 
@@ -31,6 +31,9 @@ static enum status read_names(struct arguments *a, struct err *err) {
     c->order = order_parse(a->order);
     if (c->order == ORDER_COUNT)
         return err_set(err, STATUS_USAGE, "--order is none, l1, l2, bn-gamma, taylor or random, not '%s'", a->order);
+    c->allocate = strcmp(a->allocate, "sensitivity") == 0;
+    if (!c->allocate && strcmp(a->allocate, "uniform") != 0)
+        return err_set(err, STATUS_USAGE, "--allocate is uniform or sensitivity, not '%s'", a->allocate);
     bool bf16 = strcmp(a->precision, "bf16") == 0;
     if (!bf16 && strcmp(a->precision, "f32") != 0 && strcmp(a->precision, "auto") != 0)
         return err_set(err, STATUS_USAGE, "--precision is auto, f32 or bf16, not '%s'", a->precision);
@@ -75,6 +78,7 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
     a.robust = robust_name(c->robust.mode);
     a.order = order_name(c->order);
     a.channels = "least";
+    a.allocate = "uniform";
     a.precision = "auto";
     a.seed = (int)c->setup.seed;
     c->setup.threads = pool_default_threads();
@@ -101,6 +105,8 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
         { "--robust-weight", 0, OPTION_DOUBLE, &c->robust.weight, "W", "of a pruned pass's gradient" },
         { "--distill", 0, OPTION_DOUBLE, &c->robust.distill, "P", "share of full width's soft labels in its target" },
         { "--order-every", 0, OPTION_INT, &c->order_every, "EPOCHS", "order again during the first half; 0: no" },
+        { "--allocate", 0, OPTION_STRING, &a.allocate, "HOW",
+          "channels per group and level: uniform, or by sensitivity at equal multiply-adds" },
         { "--calibrate-batches", 0, OPTION_INT, &c->calibrate.batches, "N", "passes for batch-norm rows, at most" },
         { "--calibrate-uniform", 0, OPTION_INT, &c->calibrate.uniform, "N", "of them with every level throughout" },
         { "--calibrate-coverage", 0, OPTION_INT, &c->calibrate.coverage, "N", "of them per pair of levels and block" },

@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "train/allocate.h"
 #include "train/checkpoint.h"
 #include "train/measure.h"
 #include "train/report.h"
@@ -82,6 +83,7 @@ static char *settings_json(const struct trainer *t) {
         { "robust_weight", c->robust.weight },
         { "distill", c->robust.distill },
         { "order_every", c->order_every },
+        { "allocate", c->allocate },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         good = good && json_add(root, numbers[i].key, cJSON_CreateNumber(numbers[i].value));
@@ -214,6 +216,8 @@ static enum status check_output(const struct trainer *t, struct err *err) {
 static enum status open_run(struct trainer *t, struct err *err) {
     const struct trainer_config *config = t->config;
     enum status status = check_output(t, err);
+    if (!status && config->allocate && config->setup.hold_out == 0)
+        status = err_set(err, STATUS_USAGE, "--allocate sensitivity measures on held-out images, and there are none");
     if (!status) status = setup_create(&t->setup, &config->setup, err);
     if (status) return status;
     t->model = t->setup->model;
@@ -406,6 +410,7 @@ static enum status finish(struct trainer *t, struct err *err) {
     double uniform[PLAN_MAX_LEVELS];
     enum status status = STATUS_OK;
     if (config->robust.mode == ROBUST_NONE && config->order != ORDER_NONE) status = apply_order(t, err);
+    if (!status && config->allocate) status = allocate_by_sensitivity(t->network, model, t->held_out, err);
     if (!status) {
         network_store(t->network, model);
         status = calibrate(t, err);

@@ -1,8 +1,9 @@
 /* Training a network so that it survives pruning: the whole way from images
  * and a cfg to one model file.
  *
- * Steps over random plans (robust.h); the channels put in order (order.h); the
- * batch-norm rows re-estimated (calibrate.h); the accuracy of plans measured on
+ * Steps over random plans (robust.h); the channels put in order (order.h), and
+ * the level table allocated (allocate.h) if asked for; the batch-norm rows
+ * re-estimated (calibrate.h); the accuracy of plans measured on
  * held-out images and the accuracy model fitted (measure.h); the file written
  * atomically. Everything follows from seed, data, cfg and options, given the
  * number of threads: two runs write the same bytes. */
@@ -26,6 +27,7 @@ struct trainer_config {
     enum order_criterion order;
     int order_every;      /* epochs between orderings in the first half of the run; 0: none */
     enum ops_precision precision;
+    bool allocate;        /* the level table by sensitivity (allocate.h), not uniform */
     int epochs;           /* -1: the cfg's */
     bool resume, json;
     int checkpoint_every; /* steps; 0: once an epoch */
