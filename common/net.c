@@ -274,7 +274,7 @@ static enum status build_softmax(struct builder *b, struct err *err) {
     enum status status;
     if ((status = read_int(b, "groups", 1, MAX_CHANNELS, &l->softmax_groups, err)) ||
         (status = cfg_float(b->cfg, b->section, "temperature", 1e-6, 1e6, &l->temperature, err)) ||
-        (status = refuse_flag(b, "spatial", err)))
+        (status = refuse_flag(b, "spatial", err)) || (status = refuse_flag(b, "tree", err)))
         return status;
     if (net_shape_size(l->in) % (size_t)l->softmax_groups) return fail(b, err, "has groups that do not divide its inputs");
     return STATUS_OK;

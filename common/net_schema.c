@@ -49,6 +49,8 @@ static const struct cfg_key net_keys[] = {
     {"notruth", IGNORED},
     {"random", IGNORED},
     {"num_classes", IGNORED},
+    {"clip", IGNORED},
+    {"seen", IGNORED},
     {NULL, NULL},
 };
 
@@ -89,10 +91,12 @@ static const struct cfg_key route_keys[] = {{"layers", "layers whose outputs are
 static const struct cfg_key softmax_keys[] = {{"groups", "groups normalised on their own"},
                                               {"temperature", "divides the logits"},
                                               {"spatial", "refused unless 0"},
+                                              {"tree", "refused"},
                                               {"noloss", IGNORED},
                                               LAYER_KEYS};
 static const struct cfg_key cost_keys[] = {
-    {"type", "sse: with a softmax in front, cross-entropy as in Darknet"}, {"scale", IGNORED}, {"ratio", IGNORED}, LAYER_KEYS};
+    {"type", "sse: with a softmax in front, cross-entropy as in Darknet"}, {"scale", IGNORED}, {"ratio", IGNORED},
+    {"noobj", IGNORED}, {"thresh", IGNORED}, LAYER_KEYS};
 static const struct cfg_key crop_keys[] = {{"crop_width", "output width"},
                                            {"crop_height", "output height"},
                                            {"flip", "1: mirror at random in training"},

@@ -1,8 +1,11 @@
 /* Runs Debian's darknet library and writes what its layers put out.
- *   darknet_outputs CFG WEIGHTS INPUT OUTPUT [last]
+ *   darknet_outputs CFG WEIGHTS INPUT OUTPUT [last|logits]
  * INPUT and OUTPUT: raw little-endian f32; OUTPUT holds all layers one behind
- * the other, or the last one before [cost] only. Used by make_darknet. */
+ * the other, or the last one before [cost] only, or what enters the softmax.
+ * Used by make_darknet and make_darknet_family. */
 #include <darknet.h>
+
+#include <string.h>
 
 static int fail(const char *what) {
     fprintf(stderr, "darknet_outputs: %s\n", what);
@@ -10,7 +13,7 @@ static int fail(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) return fail("CFG WEIGHTS INPUT OUTPUT [last]");
+    if (argc < 5) return fail("CFG WEIGHTS INPUT OUTPUT [last|logits]");
     network *net = load_network(argv[1], argv[2], 0);
     set_batch_network(net, 1);
     float *input = calloc((size_t)net->inputs, sizeof *input);
@@ -20,6 +23,8 @@ int main(int argc, char **argv) {
     network_predict(net, input);
     int last = net->n - 1;
     while (net->layers[last].type == COST) last--; /* computes nothing without a truth */
+    if (argc > 5 && strcmp(argv[5], "logits") == 0)
+        while (last > 0 && net->layers[last--].type != SOFTMAX) {}
     for (int i = argc > 5 ? last : 0; i <= last; i++)
         fwrite(net->layers[i].output, sizeof(float), (size_t)net->layers[i].outputs, out);
     fclose(in);

@@ -77,6 +77,25 @@ static void refuses_by_name_and_line(void **state) {
     refuses(NET "[prune]\nwhole=7\n" CONV(8) END, "names layer 7");
 }
 
+/* Whatever Darknet knows and Espalier does not run. */
+static void refuses_what_is_darknets_alone(void **state) {
+    (void)state;
+    static const char *const sections[] = {"activation", "crnn",          "deconv", "deconvolutional", "detection", "gru",
+                                           "iseg",       "l2norm",        "local",  "logistic",        "lrn",       "lstm",
+                                           "region",     "normalization", "reorg",  "rnn",             "upsample",  "yolo"};
+    char text[300], message[100];
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        snprintf(text, sizeof text, NET CONV(8) "[%s]\nsize=3\n", sections[i]);
+        snprintf(message, sizeof message, "t.cfg:11: Darknet's [%s] is not supported", sections[i]);
+        refuses(text, message);
+    }
+    refuses(NET CONV(8) "binary=1\n", "t.cfg:11: 'binary' in [convolutional] is not supported");
+    refuses(NET CONV(8) "xnor=1\n", "t.cfg:11: 'xnor' in [convolutional] is not supported");
+    refuses(NET CONV(8) "[softmax]\nspatial=1\n", "t.cfg:12: 'spatial' in [softmax] is not supported");
+    refuses(NET CONV(8) "[softmax]\ntree=9k.tree\n", "t.cfg:12: 'tree' in [softmax] is not supported");
+    refuses(NET CONV(8) "[softmax]\n[cost]\ntype=masked\n", "t.cfg:12: [cost] (layer 2) has a type other than sse");
+}
+
 /* conv, conv, shortcut is one block; plain convolutions are blocks of their own. */
 static void cut_points(void **state) {
     (void)state;
@@ -288,7 +307,7 @@ static void shipped_and_darknet_cfgs_load(const char *folder, int at_least) {
     if (!dir) fail_msg("%s is missing; Debian's package darknet brings its cfgs", folder);
     for (struct dirent *e; (e = readdir(dir));) {
         static const char *const classifiers[] = {"alexnet", "cifar", "darknet", "densenet", "extraction", "resne", "tiny", "vgg-16",
-                                                  "mobilenet", "trap", "vgg16"};
+                                                  "mobilenet", "trap", "tv-", "vgg16"};
         bool wanted = false;
         for (size_t i = 0; i < sizeof classifiers / sizeof classifiers[0]; i++)
             wanted |= strncmp(e->d_name, classifiers[i], strlen(classifiers[i])) == 0;
@@ -313,7 +332,7 @@ static void shipped_and_darknet_cfgs_load(const char *folder, int at_least) {
 
 static void every_cfg_loads(void **state) {
     (void)state;
-    shipped_and_darknet_cfgs_load("cfg", 8);
+    shipped_and_darknet_cfgs_load("cfg", 20);
     shipped_and_darknet_cfgs_load("/usr/share/darknet/cfg", 15);
 }
 
@@ -321,6 +340,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_follow_darknet),
         cmocka_unit_test(refuses_by_name_and_line),
+        cmocka_unit_test(refuses_what_is_darknets_alone),
         cmocka_unit_test(cut_points),
         cmocka_unit_test(residual_streams_are_one_group),
         cmocka_unit_test(differing_counts_are_tied_in_tiers),

@@ -1,11 +1,8 @@
 /* Channel order: a permutation inside tiers that leaves the network's function
- * as it is, on every shipped cfg and on one with a little of everything. */
+ * as it is. (On every shipped cfg: tests/golden/test_shipped.c.) */
 #include "tests/unit/training.h"
 #include "train/order.h"
 
-#include "common/file.h"
-
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -99,34 +96,6 @@ static void test_everything(void **state) {
     }
 }
 
-static void test_shipped(void **state) {
-    struct dirent *entry;
-    int tested = 0;
-    DIR *folder = opendir("cfg");
-    assert_non_null(folder);
-    while ((entry = readdir(folder))) {
-        const char *dot = strrchr(entry->d_name, '.');
-        if (!dot || strcmp(dot, ".cfg") != 0) continue;
-        char path[300];
-        struct cfg *cfg;
-        struct model *model;
-        struct err err;
-        snprintf(path, sizeof path, "cfg/%s", entry->d_name);
-        assert_int_equal(cfg_load(&cfg, path, &err), STATUS_OK);
-        if (cfg_find(cfg, "source")) { /* a cluster, not a network */
-            cfg_destroy(&cfg);
-            continue;
-        }
-        assert_int_equal(model_create(&model, cfg, 1, &err), STATUS_OK);
-        training_randomize(model, 1);
-        check_function(model, ORDER_L1);
-        model_destroy(&model);
-        tested++;
-    }
-    closedir(folder);
-    assert_true(tested >= 5);
-}
-
 /* Scores fall within every tier once the order is applied. */
 static void test_sorted(void **state) {
     struct model *model;
@@ -191,8 +160,8 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything), cmocka_unit_test(test_shipped), cmocka_unit_test(test_sorted),
-        cmocka_unit_test(test_values),     cmocka_unit_test(test_names),
+        cmocka_unit_test(test_everything), cmocka_unit_test(test_sorted),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

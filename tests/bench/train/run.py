@@ -26,7 +26,7 @@ RESULTS = HERE.parent / 'results' / 'train.jsonl'
 NETWORKS = {
     'resnet20': ('cfg/resnet20.cfg', 128, 25),
     'vgg16': ('cfg/vgg16-cifar.cfg', 128, 10),
-    'resnet18': ('cfg/resnet18.cfg', 16, 10),
+    'resnet18': ('cfg/tv-resnet18.cfg', 16, 10),
 }
 FORMATS = ['contiguous', 'channels_last']
 
