@@ -173,6 +173,10 @@ check-cross: deploy $(CROSS_BIN)
 bench-train: train $(DEPS)-bench-train
 	$(Q)tests/bench/train/run.py $(BENCH)
 
+## bench: latency of the reference networks at every level, as shares of what the processor can do
+bench: deploy
+	$(Q)tests/bench/networks.sh $(B)/espalier-deploy
+
 ## demo: the main job on an embedded default, a table and two plots at the end
 demo: all $(DEPS)-demo
 	$(Q)tests/demo.sh build/demo

@@ -5,6 +5,7 @@
 #include "deploy/engine.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 
 struct runner {
     const struct device *device;
@@ -91,7 +92,13 @@ static enum status time_layers(struct runner *r, const struct plan *plan, struct
     }
     for (int l = 0; l < nlayers; l++) {
         qsort(samples + l * runs, (size_t)runs, sizeof *samples, compare);
-        b->layers[l] = (struct bench_layer){l, samples[l * runs + runs / 2] * 1e3, multiply_adds(r, plan, l, l)};
+        const struct engine_layer layer = engine_layer(r->engine, l);
+        b->layers[l] = (struct bench_layer){l,
+                                            layer.kernel,
+                                            samples[l * runs + runs / 2] * 1e3,
+                                            samples[l * runs] * 1e3,
+                                            multiply_adds(r, plan, l, l),
+                                            layer.bytes};
     }
     free(samples);
     return STATUS_OK;
@@ -113,24 +120,33 @@ static struct bench_switches time_switches(struct runner *r, int n) {
     return (struct bench_switches){n, r->samples[n / 2], r->samples[(size_t)n * 99 / 100], r->samples[n - 1]};
 }
 
+/* Between the levels, too: a clock that rises or falls does so for both. */
+static void measure_peak(struct bench *b, const struct device *d) {
+    const double peak = device_peak_gflops(d->kernels, d->pool);
+    if (peak > b->peak_gflops) b->peak_gflops = peak;
+}
+
 static enum status run(struct runner *r, struct bench *b, struct err *err) {
     const struct device *d = r->device;
     const int nlevels = d->model->levels->nlevels;
     b->isa = d->kernels->isa;
     b->threads = pool_threads(d->pool);
+    b->random = d->random;
     b->engine_bytes = engine_bytes(r->engine);
     b->one_plan = r->options->one_plan;
     b->ntimes = b->one_plan ? 1 : nlevels;
     b->times = calloc((size_t)b->ntimes, sizeof *b->times);
     if (!b->times) return err_memory(err, "benchmark");
-    b->peak_gflops = device_peak_gflops(d->kernels, d->pool);
-    b->read_gbs = device_read_gbs(d->kernels, d->pool);
-    if (b->one_plan) b->times[0] = time_plan(r, d->plan);
-    for (int level = 0; !b->one_plan && level < nlevels; level++) {
-        for (int k = 0; k < r->plan->nblocks; k++) r->plan->level[k] = level;
-        b->times[level] = time_plan(r, r->plan);
+    measure_peak(b, d);
+    for (int i = 0; i < b->ntimes; i++) {
+        for (int k = 0; k < r->plan->nblocks; k++) r->plan->level[k] = i;
+        b->times[i] = time_plan(r, b->one_plan ? d->plan : r->plan);
+        measure_peak(b, d);
     }
     enum status status = r->options->layers ? time_layers(r, d->plan, b, err) : STATUS_OK;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) b->resident_max = (size_t)usage.ru_maxrss << 10;
+    b->read_gbs = device_read_gbs(d->kernels, d->pool);
     if (!status && r->options->switches > 0) b->switches = time_switches(r, r->options->switches);
     return status;
 }

@@ -15,7 +15,8 @@ struct bench_time {
 
 struct bench_layer {
     int layer;
-    double median_ms, multiply_adds;
+    const char *kernel;
+    double median_ms, min_ms, multiply_adds, bytes;
 };
 
 struct bench_switches {
@@ -26,8 +27,10 @@ struct bench_switches {
 struct bench {
     const char *isa;
     int threads;
+    bool random; /* weights from a seed, no trained model */
     double peak_gflops, read_gbs;
     size_t engine_bytes;
+    size_t resident_max; /* of the process, so far: getrusage's; 0: not known */
     double create_ms; /* packing the weights and all else before the first run */
     bool one_plan;    /* times holds that plan only; otherwise one entry per level */
     int ntimes;

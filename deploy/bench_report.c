@@ -6,24 +6,25 @@
 static double gflops(double multiply_adds, double ms) { return ms > 0 ? 2 * multiply_adds / ms / 1e6 : 0; }
 
 static void print_layers(const struct bench *b, const struct model *model, FILE *out) {
-    fprintf(out, "\nlayer kind           out              median ms   multiply-adds   GFLOP/s  of peak\n");
+    fprintf(out, "\nlayer kind           kernel           out              median ms     min ms   multiply-adds   GFLOP/s  of peak       bytes\n");
     for (int i = 0; i < b->nlayers; i++) {
         const struct bench_layer *l = &b->layers[i];
         const struct net_layer *layer = &model->net->layers[i];
         char shape[32];
         snprintf(shape, sizeof shape, "%dx%dx%d", layer->out.w, layer->out.h, layer->out.c);
-        fprintf(out, "%5d %-14s %-16s %9.4f %15.0f", i, net_kind_name(layer->kind), shape, l->median_ms,
-                l->multiply_adds);
-        const double rate = gflops(l->multiply_adds, l->median_ms);
+        fprintf(out, "%5d %-14s %-16s %-16s %9.4f %10.4f %15.0f", i, net_kind_name(layer->kind), l->kernel, shape,
+                l->median_ms, l->min_ms, l->multiply_adds);
+        const double rate = gflops(l->multiply_adds, l->min_ms);
         if (l->multiply_adds > 0) fprintf(out, " %9.1f %7.1f%%", rate, 100 * rate / b->peak_gflops);
-        fprintf(out, "\n");
+        else fprintf(out, "%19s", "");
+        fprintf(out, " %11.0f\n", l->bytes);
     }
 }
 
 void bench_print(const struct bench *b, const struct model *model, FILE *out) {
-    fprintf(out, "%s, %d thread%s: peak %.1f GFLOP/s, reads %.1f GB/s; engine %.1f MB, ready in %.1f ms\n", b->isa,
-            b->threads, b->threads == 1 ? "" : "s", b->peak_gflops, b->read_gbs, (double)b->engine_bytes / 1e6,
-            b->create_ms);
+    fprintf(out, "%s, %d thread%s: peak %.1f GFLOP/s, reads %.1f GB/s; engine %.1f MB, ready in %.1f ms, peak memory %.1f MB%s\n",
+            b->isa, b->threads, b->threads == 1 ? "" : "s", b->peak_gflops, b->read_gbs, (double)b->engine_bytes / 1e6,
+            b->create_ms, (double)b->resident_max / 1e6, b->random ? "; random weights" : "");
     fprintf(out, "level  ratio  median ms     min ms  of first  multiply-adds  of first   GFLOP/s  of peak  runs\n");
     for (int i = 0; i < b->ntimes; i++) {
         const struct bench_time *t = &b->times[i], *first = &b->times[0];
@@ -65,8 +66,10 @@ static cJSON *layer_json(const struct bench *b, const struct model *model, int i
     cJSON *o = cJSON_CreateObject();
     if (o && add_number(o, "layer", i) &&
         json_add(o, "kind", cJSON_CreateString(net_kind_name(model->net->layers[i].kind))) &&
-        add_number(o, "median_ms", l->median_ms) && add_number(o, "multiply_adds", l->multiply_adds) &&
-        add_number(o, "share_of_peak", gflops(l->multiply_adds, l->median_ms) / b->peak_gflops))
+        json_add(o, "kernel", cJSON_CreateString(l->kernel)) && add_number(o, "median_ms", l->median_ms) &&
+        add_number(o, "min_ms", l->min_ms) && add_number(o, "multiply_adds", l->multiply_adds) &&
+        add_number(o, "share_of_peak", gflops(l->multiply_adds, l->min_ms) / b->peak_gflops) &&
+        add_number(o, "bytes", l->bytes))
         return o;
     cJSON_Delete(o);
     return NULL;
@@ -98,6 +101,8 @@ char *bench_json(const struct bench *b, const struct model *model) {
     if (o && json_add(o, "isa", cJSON_CreateString(b->isa)) && add_number(o, "threads", b->threads) &&
         add_number(o, "peak_gflops", b->peak_gflops) && add_number(o, "read_gbs", b->read_gbs) &&
         add_number(o, "engine_bytes", (double)b->engine_bytes) && add_number(o, "create_ms", b->create_ms) &&
+        add_number(o, "peak_memory_bytes", (double)b->resident_max) &&
+        json_add(o, "random_weights", cJSON_CreateBool(b->random)) &&
         json_add(o, b->one_plan ? "plan" : "levels", list_json(b, model, b->ntimes, time_json)) &&
         (!b->nlayers || json_add(o, "layers", list_json(b, model, b->nlayers, layer_json))) &&
         (!b->switches.n || json_add(o, "switch_us", switches_json(b))))

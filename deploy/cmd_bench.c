@@ -42,13 +42,15 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
         {0},
     };
     const struct options_command usage = {
-        "bench MODEL", "Latency of every level on this device, as a share of what its processor can do.", options, 1, 1};
+        "bench MODEL | CFG",
+        "Latency of every level on this device, as a share of what its processor can do. A cfg is given random weights.", options, 1, 1};
     int positional, help;
     enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
     if (status || help) return status;
     if (b.repeats < 1 || b.repeats > 1000000 || b.switches < 0 || b.switches > 10000000)
         return err_set(err, STATUS_USAGE, "--repeats is between 1 and 1000000, --switches between 0 and 10000000");
     d.model = argv[0];
+    d.cfg = true;
     b.one_plan = plan != NULL;
     if (plan) d.plan = plan;
     struct device device;

@@ -1,6 +1,7 @@
 #include "deploy/device.h"
 
 #include "common/log.h"
+#include "deploy/selftest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,13 +20,29 @@ static enum status make_plan(struct device *d, const struct device_options *o, s
     return status;
 }
 
+/* The network of a cfg with random weights: its speed is a trained model's. */
+static enum status load_cfg(struct model **model, const char *path, struct err *err) {
+    struct cfg *cfg;
+    enum status status = cfg_load(&cfg, path, err);
+    if (status) return status;
+    if ((status = model_create(model, cfg, 0, err))) cfg_destroy(&cfg);
+    else selftest_fill(*model, 1);
+    return status;
+}
+
+static bool is_cfg(const char *path) {
+    const size_t n = strlen(path);
+    return n > 4 && strcmp(path + n - 4, ".cfg") == 0;
+}
+
 enum status device_open(struct device *device, const struct device_options *o, struct err *err) {
     struct device d = {0};
     enum status status = STATUS_OK;
     if (o->cpu_mask) status = kernels_limit(o->cpu_mask, err);
     d.kernels = kernels_best();
     if (!status) status = pool_create(&d.pool, o->threads, err);
-    if (!status) status = model_load(&d.model, o->model, err);
+    d.random = o->cfg && is_cfg(o->model);
+    if (!status) status = d.random ? load_cfg(&d.model, o->model, err) : model_load(&d.model, o->model, err);
     if (!status) status = make_plan(&d, o, err);
     if (status) device_close(&d);
     else *device = d;
@@ -40,7 +57,7 @@ void device_close(struct device *d) {
 
 /* ---- limits ---- */
 
-enum { REPEATS = 5 };
+enum { REPEATS = 10 };
 
 struct limit {
     const struct kernels *kernels;
@@ -82,7 +99,7 @@ static double best_seconds(struct pool *pool, pool_task *task, struct limit *l) 
 double device_peak_gflops(const struct kernels *kernels, struct pool *pool) {
     struct limit l = {.kernels = kernels, .rounds = 1000};
     double seconds = best_seconds(pool, run_fma, &l);
-    l.rounds = (long)(1000 * 0.02 / seconds) + 1000; /* some 20 ms */
+    l.rounds = (long)(1000 * 0.002 / seconds) + 1000; /* some 2 ms: less than a time slice */
     seconds = best_seconds(pool, run_fma, &l);
     return l.operations * (double)l.rounds * pool_threads(pool) / seconds / 1e9;
 }

@@ -7,9 +7,12 @@
 #include "common/pool.h"
 #include "deploy/kernels/table.h"
 
+#include <stdbool.h>
+
 /* As on the command line; NULL: not given. */
 struct device_options {
     const char *model;              /* path */
+    bool cfg;                       /* it may be a cfg, too, and is then given random weights */
     const char *plan, *link, *cuts; /* see plan_parse and blocks_parse_cuts */
     const char *cpu_mask;           /* the highest instruction set to use */
     int threads;
@@ -22,6 +25,7 @@ struct device {
     struct plan *plan;
     struct pool *pool;
     const struct kernels *kernels;
+    bool random; /* the model is a cfg with random weights */
 };
 
 enum status device_open(struct device *device, const struct device_options *options, struct err *err) MUST_CHECK;

@@ -89,7 +89,8 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->source = blocks->block[first].source;
     if ((status = plan_create(&e->plan, blocks->nblocks, 0, err)) ||
         (status = counts_create(&e->counts, model->groups, err)) || (status = engine_graph(e, err)) ||
-        (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = make_rest(e, config->time_layers, err))) {
+        (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = engine_winograd_memory(e, err)) ||
+        (status = make_rest(e, config->time_layers, err))) {
         engine_destroy(&e);
         return status;
     }

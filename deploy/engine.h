@@ -66,6 +66,14 @@ const double *engine_block_seconds(const struct engine *engine);
  * convolution does for the shortcut behind it counts as the convolution's. NULL
  * without config.time_layers. */
 const double *engine_layer_seconds(const struct engine *engine);
+/* How a layer is computed under the present plan: the kernel ("" for one that
+ * costs nothing), and the bytes that it cannot but read and write: what enters
+ * and leaves, and the weights. */
+struct engine_layer {
+    const char *kernel;
+    double bytes;
+};
+struct engine_layer engine_layer(const struct engine *engine, int layer);
 /* Bytes held: packed weights, buffers. */
 size_t engine_bytes(const struct engine *engine);
 

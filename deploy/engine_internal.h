@@ -5,6 +5,7 @@
  *   engine_pack.c    weights -> panels; batch norm -> tables
  *   engine_bind.c    operations -> kernels' arguments, at full width
  *   engine_plan.c    a plan -> counts, chunks and batch-norm rows in those arguments
+ *   engine_winograd.c  3x3 convolutions by Winograd's transforms, where that is faster
  *   engine_run.c     runs them
  */
 #ifndef ESPALIER_ENGINE_INTERNAL_H
@@ -59,6 +60,7 @@ struct part {
     int view, first, last; /* at full width */
     int now;               /* under the present plan: [first, now) */
     int chunk, nchunks;    /* conv: op.full[chunk], ... */
+    int m;                 /* conv: the size of Winograd's tiles under the present plan; 0: directly */
     union {
         struct conv_args conv;
         struct depthwise_args depthwise;
@@ -80,6 +82,7 @@ struct op {
     struct full_chunk *full;   /* conv: the chunks of all parts */
     struct conv_chunk *chunks; /* those under the present plan, at the same places */
     float *weights;            /* packed */
+    bool winograd;             /* conv: Winograd's transforms apply */
     float *scale, *shift;      /* [rows][stride]: batch norm, or 1 and the bias */
     int rows, stride;
 };
@@ -99,6 +102,9 @@ struct engine {
     int nstorages, nops;
     struct storage *storages;
     struct op *ops;
+
+    float *scratch; /* [threads][scratch_each], for engine_winograd.c */
+    size_t scratch_each;
 
     int *input_counts, *output_counts;
     float *logits;         /* [classes], or NULL */
@@ -123,6 +129,13 @@ enum status engine_graph(struct engine *engine, struct err *err) MUST_CHECK;
 enum status engine_memory(struct engine *engine, struct err *err) MUST_CHECK;
 enum status engine_pack(struct engine *engine, struct op *op, struct err *err) MUST_CHECK;
 enum status engine_bind(struct engine *engine, struct err *err) MUST_CHECK;
+
+/* Marks the operations that Winograd's transforms can compute, and makes the
+ * scratch for them. */
+enum status engine_winograd_memory(struct engine *engine, struct err *err) MUST_CHECK;
+/* The best size of tiles for the part's present counts; 0: directly. */
+int engine_winograd_choose(const struct op *op, const struct part *part);
+void engine_winograd_run(const struct engine *engine, const struct op *op, const struct part *part);
 
 /* Runs task 0..tasks-1 on the pool, if there is one. */
 void engine_parallel(const struct engine *engine, int tasks, pool_task *task, void *context);

@@ -48,6 +48,7 @@ static void plan_conv(const struct engine *e, struct op *op, const float *scale,
             chunk++;
         }
         args->nchunks = (int)(chunk - (op->chunks + part->chunk));
+        part->m = op->winograd ? engine_winograd_choose(op, part) : 0;
     }
 }
 
@@ -103,4 +104,40 @@ void engine_set_plan(struct engine *e, const struct plan *plan) {
     }
     cross(e, e->source, e->first_block, e->input_counts);
     cross(e, e->last_layer, e->last_block + 1, e->output_counts);
+}
+
+/* ---- what a plan means for a layer ---- */
+
+static const char *kernel_of(const struct op *op) {
+    static const char *const names[] = {[OP_CONV] = "direct",        [OP_DEPTHWISE] = "depthwise", [OP_MAXPOOL] = "maxpool",
+                                        [OP_AVGPOOL] = "mean",       [OP_AFFINE] = "affine",       [OP_ADD] = "add",
+                                        [OP_SOFTMAX] = "softmax",    [OP_CROP] = "crop",           [OP_REGROUP] = "regroup"};
+    const int m = op->kind == OP_CONV ? op->parts[0].m : 0;
+    return m == 4 ? "winograd F(4,3)" : m == 6 ? "winograd F(6,3)" : names[op->kind];
+}
+
+static double values(const struct engine *e, const struct tensor *t) {
+    double sum = 0;
+    for (int v = 0; t && v < t->nviews; v++)
+        if (t->views[v].storage) sum += (double)holds(e, &t->views[v]) * t->views[v].storage->h * t->views[v].storage->w;
+    return sum;
+}
+
+struct engine_layer engine_layer(const struct engine *e, int layer) {
+    struct engine_layer result = {"", 0};
+    for (int i = 0; i < e->nops; i++) {
+        const struct op *op = &e->ops[i];
+        if (op->layer != layer) continue;
+        if (!result.kernel[0]) result.kernel = kernel_of(op);
+        double n = values(e, op->in) + values(e, op->out) + values(e, op->from);
+        for (int k = 0; k < op->nparts; k++) {
+            const struct part *part = &op->parts[k];
+            const int outputs = part->now > part->first ? part->now - part->first : 0;
+            if (op->kind == OP_DEPTHWISE) n += (double)outputs * part->depthwise.size * part->depthwise.size;
+            for (int c = 0; op->kind == OP_CONV && c < part->conv.nchunks; c++)
+                n += (double)outputs * part->conv.chunks[c].rows * part->conv.kh * part->conv.kw;
+        }
+        result.bytes += n * sizeof(float);
+    }
+    return result;
 }

@@ -98,6 +98,10 @@ static void run_kernels(const struct engine *e, const struct op *op) {
     for (int i = 0; i < op->nparts; i++)
         if (op->parts[i].now - op->parts[i].first > widest) widest = op->parts[i].now - op->parts[i].first;
     if (widest == 0) return;
+    if (op->kind == OP_CONV && op->parts[0].m) {
+        engine_winograd_run(e, op, &op->parts[0]);
+        return;
+    }
     struct work w = {.engine = e, .op = op, .tile = widest, .tiles = 1, .bands = 1};
     w.lines = op->out->views[0].storage->h;
     const int threads = e->pool ? pool_threads(e->pool) : 1;

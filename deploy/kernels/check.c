@@ -9,8 +9,9 @@
 enum { GUARD = 64 };
 
 const struct check_entry check_entries[] = {
-    {"conv", check_conv},           {"depthwise", check_depthwise}, {"pooling", check_pooling},
-    {"pointwise", check_pointwise}, {"peak", check_peak},           {0},
+    {"conv", check_conv},       {"winograd", check_winograd},   {"depthwise", check_depthwise},
+    {"pooling", check_pooling}, {"pointwise", check_pointwise}, {"peak", check_peak},
+    {0},
 };
 
 bool check_alloc(struct check_floats *f, size_t n, int offset) {

@@ -22,7 +22,7 @@ struct check {
 
 /* Each counts its shapes into passed and failed; one that finds no memory has failed. */
 typedef void check_fn(struct check *check);
-check_fn check_conv, check_depthwise, check_pooling, check_pointwise, check_peak;
+check_fn check_conv, check_winograd, check_depthwise, check_pooling, check_pointwise, check_peak;
 
 /* All of them, NULL name behind the last. */
 struct check_entry {

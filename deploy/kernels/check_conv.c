@@ -232,6 +232,86 @@ static void bench(struct check *check) {
     }
 }
 
+/* ---- by Winograd's transforms ---- */
+
+static float largest(const struct check_floats *f) {
+    float max = 0;
+    for (size_t i = 0; i < f->n; i++) max = fmaxf(max, fabsf(f->data[i])); /* passes over NaN */
+    return max;
+}
+
+/* The reference's values. The outputs of a tile share the rounding errors of
+ * its largest values, so the bound is made from the largest of all. */
+static void winograd_reference(struct problem *p) {
+    struct conv_args args = p->args;
+    args.y = p->expected.layout.origin;
+    conv_ref(&args, p->first, p->last, p->top, p->bottom);
+    const float sum = largest(&p->x.floats) * largest(&p->w) * sqrtf(9 * (float)p->shape.in);
+    for (int o = p->first; o < p->last; o++)
+        for (int i = p->top; i < p->bottom; i++)
+            for (int j = 0; j < p->shape.w; j++)
+                p->bound.layout.origin[o / PANEL * p->bound.layout.panel + i * p->bound.layout.line + j * PANEL + o % PANEL] =
+                    fabsf(args.scale[o]) * sum + fabsf(args.shift[o]);
+}
+
+/* In two calls, with a cut anywhere. */
+static bool run_winograd(const struct check *check, const struct problem *p, int m, int tile_top, int tile_end,
+                         struct random *random) {
+    const int cut = tile_top + random_below(random, tile_end - tile_top + 1), chunk = random_below(random, p->args.nchunks + 1);
+    bool good = true;
+    for (int half = 0; half < 2 && good; half++) {
+        const struct winograd_args args = {&p->args, m, p->shape.h, half ? cut : tile_top, half ? tile_end : cut};
+        const int tiles = args.end - args.first;
+        struct check_floats v, scratch = {0};
+        if (tiles == 0) continue;
+        good = check_alloc(&v, winograd_v_floats(m, tiles, p->args.nchunks), 0) &&
+               check_alloc(&scratch, winograd_scratch_floats(m, tiles), 0);
+        if (good) {
+            check->kernels->winograd_input(&args, 0, chunk, args.first, args.end, v.data);
+            check->kernels->winograd_input(&args, chunk, p->args.nchunks, args.first, args.end, v.data);
+            check->kernels->winograd_output(&args, p->first, p->last, v.data, scratch.data);
+            good = check_guards(&v) && check_guards(&scratch);
+        }
+        check_free(&v);
+        check_free(&scratch);
+    }
+    return good;
+}
+
+static void check_winograd_shape(struct check *check, const struct shape *s, struct random *random) {
+    const int m = random_below(random, 2) ? 4 : 6;
+    char what[160];
+    snprintf(what, sizeof what, "winograd F(%d,3) %d(+%d)->%d to %dx%d %s%s", m, s->in, s->spare, s->out, s->w, s->h,
+             activation_name(s->activation), s->residual ? " + residual" : "");
+    struct problem p;
+    bool good = problem_make(&p, s, random);
+    if (good) {
+        const int columns = (s->w + m - 1) / m, lines = (s->h + m - 1) / m;
+        const int line = random_below(random, lines), end = line + 1 + random_below(random, lines - line);
+        p.first = random_below(random, 2) ? 0 : random_below(random, s->out) / PANEL * PANEL;
+        p.top = line * m;
+        p.bottom = end * m < s->h ? end * m : s->h;
+        winograd_reference(&p);
+        good = run_winograd(check, &p, m, line * columns, end * columns, random) &&
+               check_same(check, &p.y, &p.expected, &p.bound, m == 4 ? 4e-6 : 2e-5,
+                          (struct check_region){p.first, p.last, p.top, p.bottom}, what);
+    }
+    problem_free(&p);
+    check_count(check, good);
+}
+
+void check_winograd(struct check *check) {
+    for (int i = 0; i < check->cases; i++) {
+        struct random random = random_stream(check->seed, (uint64_t)i, 2);
+        struct shape shape = random_shape(&random);
+        shape.kh = shape.kw = 3;
+        shape.stride = 1;
+        shape.interleaved = false;
+        if (random_below(&random, 16) == 0) shape.in = 129 + random_below(&random, 150), shape.spare = 0;
+        check_winograd_shape(check, &shape, &random);
+    }
+}
+
 void check_conv(struct check *check) {
     for (int i = 0; i < check->cases; i++) {
         struct random random = random_stream(check->seed, (uint64_t)i, 0);

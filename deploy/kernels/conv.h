@@ -56,4 +56,7 @@ struct conv_args {
 typedef void conv_fn(const struct conv_args *args, int first, int last, int top, int bottom);
 conv_fn conv_ref, conv_sse2, conv_avx2, conv_avx512, conv_neon;
 
+/* Output o at line i, column j, by the definition. */
+void conv_ref_one(const struct conv_args *args, int o, int i, int j);
+
 #endif

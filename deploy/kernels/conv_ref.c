@@ -14,14 +14,15 @@ static float sum(const struct conv_args *a, int o, int i, int j) {
     return total;
 }
 
+void conv_ref_one(const struct conv_args *a, int o, int i, int j) {
+    float y = a->scale[o] * sum(a, o, i, j) + a->shift[o];
+    if (a->residual && o < a->residual_channels)
+        y += a->residual[o / PANEL * a->residual_panel + i * a->residual_line + j * PANEL + o % PANEL];
+    a->y[o / PANEL * a->y_panel + i * a->y_line + j * PANEL + o % PANEL] = activation_apply(a->activation, y);
+}
+
 void conv_ref(const struct conv_args *a, int first, int last, int top, int bottom) {
     for (int o = first; o < last; o++)
         for (int i = top; i < bottom; i++)
-            for (int j = 0; j < a->width; j++) {
-                float y = a->scale[o] * sum(a, o, i, j) + a->shift[o];
-                if (a->residual && o < a->residual_channels)
-                    y += a->residual[o / PANEL * a->residual_panel + i * a->residual_line + j * PANEL + o % PANEL];
-                a->y[o / PANEL * a->y_panel + i * a->y_line + j * PANEL + o % PANEL] =
-                    activation_apply(a->activation, y);
-            }
+            for (int j = 0; j < a->width; j++) conv_ref_one(a, o, i, j);
 }

@@ -10,30 +10,23 @@
  * vector registers. A line is cut into equal tiles; the last one moves left to
  * fit and recomputes what it overlaps. Lines of at most CONV_S/2 columns are
  * taken in pairs. */
-#include "deploy/kernels/conv.h"
+#include "deploy/kernels/conv_tile.h"
 #include "deploy/kernels/vec_activation.h"
 
 #if defined(ISA_avx512)
-enum { CONV_N = 2, CONV_S = 14 };
 #define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__) \
     M(6, __VA_ARGS__) M(7, __VA_ARGS__) M(8, __VA_ARGS__) M(9, __VA_ARGS__) M(10, __VA_ARGS__) M(11, __VA_ARGS__) \
     M(12, __VA_ARGS__) M(13, __VA_ARGS__) M(14, __VA_ARGS__)
 #define PAIR_COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) \
     M(5, __VA_ARGS__) M(6, __VA_ARGS__) M(7, __VA_ARGS__)
 #elif defined(ISA_neon)
-enum { CONV_N = 4, CONV_S = 5 };
 #define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__)
 #define PAIR_COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__)
 #else
-enum { CONV_N = 2, CONV_S = 6 };
 #define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__) \
     M(6, __VA_ARGS__)
 #define PAIR_COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__)
 #endif
-
-/* Sums of one tile into sums[R][S][N][VEC_LANES]; x and w are the offsets of
- * the tile in the chunks' input and weights. */
-typedef void tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums);
 
 /* One input channel (row L of four): N vectors of weights by R*S inputs. */
 #define TILE_ROW(L)                                                                               \
@@ -51,7 +44,7 @@ typedef void tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float 
 /* U: separate sums for every U-th row, where a tile is too small to hide the
  * latency of a multiply-add. */
 VEC_INLINE void tile(const int N, const int R, const int S, const int U, const ptrdiff_t column,
-                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums) {
+                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add) {
     vec acc[4][2][16][4];
     const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line;
     _Pragma("GCC unroll 4") for (int u = 0; u < U; u++)
@@ -89,6 +82,11 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
             }
         }
     }
+    if (add)
+        _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+            _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
+                    acc[0][r][s][n] = vec_add(acc[0][r][s][n], vec_load(sums + ((r * S + s) * N + n) * VEC_LANES));
     _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
         _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
             _Pragma("GCC unroll 4") for (int n = 0; n < N; n++) {
@@ -101,8 +99,8 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
 /* Columns PANEL or 2*PANEL floats apart (stride 1 and 2) are worth tiles of
  * their own, with constant addresses; `any` takes the distance from args. */
 #define DEFINE_TILE(S, N, R, NAME, COLUMN)                                                              \
-    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums) { \
-        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums);                             \
+    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add) { \
+        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add);                        \
     }
 #define TILE_ENTRY(S, N, R, NAME) [S] = tile_##N##_##R##_##S##_##NAME,
 #define DEFINE_TILES(N)                                \
@@ -126,13 +124,15 @@ DEFINE_TILES(4)
 #endif
 
 /* [log2 N][distance of columns][R - 1][S] */
-static tile_fn *const tiles[][3][2][CONV_S + 1] = {
+static conv_tile_fn *const tiles[][3][2][CONV_S + 1] = {
     TILE_ROWS(1),
     TILE_ROWS(2),
 #if defined(ISA_neon)
     TILE_ROWS(4),
 #endif
 };
+
+conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns) { return tiles[log_n][0][0][columns]; }
 
 /* Ends R lines x S columns, from (line, column) on, of the n vectors of
  * channels from `first` on. */
@@ -172,10 +172,10 @@ void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int
         const ptrdiff_t w = c / PANEL * a->w_panel + c % PANEL;
         for (int i = top; i < bottom;) {
             const int R = 2 * S <= CONV_S && bottom - i >= 2 ? 2 : 1;
-            tile_fn *const run = tiles[log_n][distance][R - 1][S];
+            conv_tile_fn *const run = tiles[log_n][distance][R - 1][S];
             for (int piece = 0; piece < pieces; piece++) {
                 const int j = piece * S + S <= a->width ? piece * S : a->width - S;
-                run(a, i * a->x_line + j * a->x_column, w, sums);
+                run(a, i * a->x_line + j * a->x_column, w, sums, 0);
                 finish(a, &activation, sums, c, last, n, i, j, R, S);
             }
             i += R;

@@ -10,22 +10,22 @@ static const struct {
     struct kernels kernels;
 } sets[] = {
     {0,
-     {"ref", PANEL, conv_ref, depthwise_ref, pooling_max_ref, pooling_mean_ref, pointwise_affine_ref,
-      pointwise_add_ref, peak_fma_ref, peak_read_ref}},
+     {"ref", PANEL, conv_ref, winograd_input_ref, winograd_output_ref, depthwise_ref, pooling_max_ref,
+      pooling_mean_ref, pointwise_affine_ref, pointwise_add_ref, peak_fma_ref, peak_read_ref}},
 #if defined(__x86_64__)
     {CPU_SSE2,
-     {"sse2", 4, conv_sse2, depthwise_sse2, pooling_max_sse2, pooling_mean_sse2, pointwise_affine_sse2,
-      pointwise_add_sse2, peak_fma_sse2, peak_read_sse2}},
+     {"sse2", 4, conv_sse2, winograd_input_sse2, winograd_output_sse2, depthwise_sse2, pooling_max_sse2,
+      pooling_mean_sse2, pointwise_affine_sse2, pointwise_add_sse2, peak_fma_sse2, peak_read_sse2}},
     {CPU_AVX2,
-     {"avx2", 8, conv_avx2, depthwise_avx2, pooling_max_avx2, pooling_mean_avx2, pointwise_affine_avx2,
-      pointwise_add_avx2, peak_fma_avx2, peak_read_avx2}},
+     {"avx2", 8, conv_avx2, winograd_input_avx2, winograd_output_avx2, depthwise_avx2, pooling_max_avx2,
+      pooling_mean_avx2, pointwise_affine_avx2, pointwise_add_avx2, peak_fma_avx2, peak_read_avx2}},
     {CPU_AVX512,
-     {"avx512", 16, conv_avx512, depthwise_avx512, pooling_max_avx512, pooling_mean_avx512, pointwise_affine_avx512,
-      pointwise_add_avx512, peak_fma_avx512, peak_read_avx512}},
+     {"avx512", 16, conv_avx512, winograd_input_avx512, winograd_output_avx512, depthwise_avx512, pooling_max_avx512,
+      pooling_mean_avx512, pointwise_affine_avx512, pointwise_add_avx512, peak_fma_avx512, peak_read_avx512}},
 #elif defined(__aarch64__)
     {CPU_NEON,
-     {"neon", 4, conv_neon, depthwise_neon, pooling_max_neon, pooling_mean_neon, pointwise_affine_neon,
-      pointwise_add_neon, peak_fma_neon, peak_read_neon}},
+     {"neon", 4, conv_neon, winograd_input_neon, winograd_output_neon, depthwise_neon, pooling_max_neon,
+      pooling_mean_neon, pointwise_affine_neon, pointwise_add_neon, peak_fma_neon, peak_read_neon}},
 #endif
 };
 enum { NSETS = sizeof sets / sizeof sets[0] };

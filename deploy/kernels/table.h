@@ -8,6 +8,7 @@
 #include "deploy/kernels/peak.h"
 #include "deploy/kernels/pointwise.h"
 #include "deploy/kernels/pooling.h"
+#include "deploy/kernels/winograd.h"
 
 #include <stdbool.h>
 
@@ -15,6 +16,8 @@ struct kernels {
     const char *isa; /* "ref" (plain C), "sse2", ... */
     int lanes;       /* channels are computed in multiples of this */
     conv_fn *conv;
+    winograd_input_fn *winograd_input;
+    winograd_output_fn *winograd_output;
     depthwise_fn *depthwise;
     pooling_max_fn *pooling_max;
     pooling_mean_fn *pooling_mean;

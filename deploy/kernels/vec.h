@@ -30,6 +30,7 @@ VEC_INLINE vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 VEC_INLINE vec vec_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 VEC_INLINE void vec_store(float *p, vec a) { _mm512_storeu_ps(p, a); }
 VEC_INLINE vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+VEC_INLINE vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 VEC_INLINE vec vec_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 VEC_INLINE vec vec_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 VEC_INLINE vec vec_min(vec a, vec b) { return _mm512_min_ps(a, b); }
@@ -50,6 +51,7 @@ VEC_INLINE vec vec_load_n(const float *p, int n)
 }
 VEC_INLINE void vec_store(float *p, vec a) { _mm256_storeu_ps(p, a); }
 VEC_INLINE vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+VEC_INLINE vec vec_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 VEC_INLINE vec vec_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 VEC_INLINE vec vec_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 VEC_INLINE vec vec_min(vec a, vec b) { return _mm256_min_ps(a, b); }
@@ -69,6 +71,7 @@ VEC_INLINE vec vec_load_n(const float *p, int n)
 }
 VEC_INLINE void vec_store(float *p, vec a) { _mm_storeu_ps(p, a); }
 VEC_INLINE vec vec_add(vec a, vec b) { return _mm_add_ps(a, b); }
+VEC_INLINE vec vec_sub(vec a, vec b) { return _mm_sub_ps(a, b); }
 VEC_INLINE vec vec_mul(vec a, vec b) { return _mm_mul_ps(a, b); }
 VEC_INLINE vec vec_max(vec a, vec b) { return _mm_max_ps(a, b); }
 VEC_INLINE vec vec_min(vec a, vec b) { return _mm_min_ps(a, b); }
@@ -89,6 +92,7 @@ VEC_INLINE vec vec_load_n(const float *p, int n)
 }
 VEC_INLINE void vec_store(float *p, vec a) { vst1q_f32(p, a); }
 VEC_INLINE vec vec_add(vec a, vec b) { return vaddq_f32(a, b); }
+VEC_INLINE vec vec_sub(vec a, vec b) { return vsubq_f32(a, b); }
 VEC_INLINE vec vec_mul(vec a, vec b) { return vmulq_f32(a, b); }
 VEC_INLINE vec vec_max(vec a, vec b) { return vmaxnmq_f32(a, b); }
 VEC_INLINE vec vec_min(vec a, vec b) { return vminnmq_f32(a, b); }

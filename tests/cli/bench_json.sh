@@ -7,6 +7,24 @@ model=$work/tiny.safetensors
 "$deploy" bench "$model" --threads 1 --seconds .01 --switches 1000 --layers --json >"$work/bench.json"
 "$deploy" bench "$model" --threads 1 --seconds .01 --cuts 0 --plan 0,1 --json >"$work/plan.json"
 "$deploy" bench "$model" --threads 2 --seconds .01 --layers --switches 10 >"$work/bench.txt"
+printf '[net]\nwidth=8\nheight=8\nchannels=3\n[prune]\nlevels=1,.75,.5,.25\nalign=2\n%s%s%s' \
+    '[convolutional]
+filters=8
+size=3
+pad=1
+activation=relu
+' '[convolutional]
+filters=8
+size=3
+pad=1
+activation=relu
+' '[avgpool]
+[connected]
+output=10
+activation=linear
+[softmax]
+' >"$work/random.cfg"
+"$deploy" bench "$work/random.cfg" --threads 1 --seconds .01 --json >"$work/cfg.json"
 "$deploy" profile "$model" --repeats 3 >"$work/profile.json"
 "$deploy" profile "$model" --repeats 3 -o "$work/other.json"
 "$deploy" selftest --json 2>"$work/checks" >"$work/selftest.json"
@@ -18,6 +36,12 @@ assert [l['level'] for l in b['levels']] == [0, 1] and all(0 < l['min_ms'] <= l[
 # 12x10 outputs of 3x16 channels, 6x5 of 16x20, 20x4; and half of the pruned ones
 assert [l['multiply_adds'] for l in b['levels']] == [120*9*48 + 30*9*320 + 80, 120*9*24 + 30*9*80 + 40], b
 assert [l['kind'] for l in b['layers']] == ['convolutional', 'convolutional', 'avgpool', 'connected', 'softmax'], b
+# The first convolution: a 12x10x3 image, its weights, and what it puts out.
+assert b['layers'][0]['kernel'] == 'direct' and b['layers'][0]['bytes'] == 4 * (120*3 + 9*3*16 + 120*16), b['layers'][0]
+assert all(0 < l['min_ms'] <= l['median_ms'] for l in b['layers'] if l['kernel']), b
+assert b['peak_memory_bytes'] > b['engine_bytes'] and b['random_weights'] is False, b
+r = load('cfg.json')
+assert r['random_weights'] is True and len(r['levels']) == 4 and r['levels'][0]['multiply_adds'] == 64*9*3*8 + 64*9*8*8 + 80, r
 assert b['switch_us']['n'] == 1000 and 0 < b['switch_us']['median'] <= b['switch_us']['max'], b
 assert b['peak_gflops'] > 0 and b['read_gbs'] > 0 and b['engine_bytes'] > 0 and b['threads'] == 1, b
 p = load('plan.json')

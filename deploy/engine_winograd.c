@@ -1,0 +1,142 @@
+/* Which convolutions go by Winograd's transforms, and how they are cut into
+ * bands of tiles that a core's cache holds. Both ways read the same packed
+ * weights, so every level may take its own. */
+#include "deploy/engine_internal.h"
+
+/* Floats of transformed input that a band should not exceed. */
+enum { BAND_FLOATS = 256 << 10, BAND_MIN = 28, BAND_MAX = 112 /* tiles */ };
+
+static int bands(int tiles, int m, int nchunks) {
+    int most = BAND_FLOATS / ((m + 2) * (m + 2) * PANEL * nchunks);
+    most = most < BAND_MIN ? BAND_MIN : most > BAND_MAX ? BAND_MAX : most;
+    return (tiles + most - 1) / most;
+}
+
+static int tiles_of(const struct op *op, int m) {
+    const struct storage *out = op->out->views[0].storage;
+    return ((out->h + m - 1) / m) * ((out->w + m - 1) / m);
+}
+
+/* Tiles of the largest band. */
+static int band_tiles(int tiles, int nbands) { return (tiles + nbands - 1) / nbands; }
+
+static bool fits(const struct engine *e, const struct op *op) {
+    const struct net_layer *l = &e->model->net->layers[op->layer];
+    return op->kind == OP_CONV && l->kind == NET_CONVOLUTIONAL && l->groups == 1 && l->size == 3 && l->stride == 1 &&
+           op->in->views[0].storage->pitch == PANEL;
+}
+
+/* ---- cost ---- */
+
+/* Vector instructions, measured where they are not counted: multiply-adds of
+ * the tiles, and what transforms of one vector cost. */
+static double direct_cost(double in, double out, double h, double w) { return 1.15 * 9 * in * out * h * w; }
+
+static double winograd_cost(const struct op *op, int m, double in, double out, int nchunks) {
+    const int tiles = tiles_of(op, m);
+    const double points = (m + 2) * (m + 2), transform = m == 4 ? 200 : 460, weights = m == 4 ? 100 : 180;
+    return 1.15 * points * in * out * tiles + transform * (in + out) * tiles + weights * in * out * bands(tiles, m, nchunks);
+}
+
+int engine_winograd_choose(const struct op *op, const struct part *part) {
+    int in = 0;
+    for (int k = 0; k < part->conv.nchunks; k++) in += part->conv.chunks[k].rows;
+    const struct storage *map = op->out->views[0].storage;
+    const double out = part->now - part->first;
+    double best = direct_cost(in, out, map->h, map->w);
+    int m = 0;
+    for (int candidate = 4; candidate <= 6 && in > 0; candidate += 2) {
+        const double cost = winograd_cost(op, candidate, in, out, part->conv.nchunks);
+        if (cost < best) {
+            best = cost;
+            m = candidate;
+        }
+    }
+    return m;
+}
+
+/* ---- memory ---- */
+
+static size_t band_floats(int m, int tiles, int nchunks) {
+    return winograd_v_floats(m, tiles, nchunks) + winograd_scratch_floats(m, tiles);
+}
+
+enum status engine_winograd_memory(struct engine *e, struct err *err) {
+    for (int i = 0; i < e->nops; i++) {
+        struct op *op = &e->ops[i];
+        if (!fits(e, op)) continue;
+        op->winograd = true;
+        /* Fewer chunks have longer bands. */
+        for (int m = 4; m <= 6; m += 2)
+            for (int nchunks = 1; nchunks <= op->nchunks; nchunks++) {
+                const int tiles = tiles_of(op, m);
+                const size_t floats = band_floats(m, band_tiles(tiles, bands(tiles, m, nchunks)), nchunks);
+                if (floats > e->scratch_each) e->scratch_each = floats;
+            }
+    }
+    e->scratch_each = (e->scratch_each + PANEL - 1) / PANEL * PANEL;
+    const size_t threads = e->pool ? (size_t)pool_threads(e->pool) : 1;
+    e->scratch = engine_alloc(e, e->scratch_each * threads, sizeof *e->scratch);
+    return e->scratch ? STATUS_OK : err_memory(err, "engine's scratch");
+}
+
+/* ---- run ---- */
+
+struct job {
+    const struct engine *engine;
+    const struct part *part;
+    struct winograd_args args; /* of the band that all threads share */
+    int tiles, nbands;
+};
+
+static float *scratch_of(const struct job *j, int thread) { return j->engine->scratch + (size_t)thread * j->engine->scratch_each; }
+
+static struct winograd_args band(const struct job *j, int index) {
+    struct winograd_args args = j->args;
+    args.first = j->tiles * index / j->nbands;
+    args.end = j->tiles * (index + 1) / j->nbands;
+    return args;
+}
+
+static float *behind_v(const struct winograd_args *a, float *scratch) {
+    return scratch + winograd_v_floats(a->m, a->end - a->first, a->conv->nchunks);
+}
+
+static void run_band(void *context, int task, int thread) {
+    const struct job *j = context;
+    const struct winograd_args args = band(j, task);
+    float *v = scratch_of(j, thread);
+    j->engine->kernels->winograd_input(&args, 0, args.conv->nchunks, args.first, args.end, v);
+    j->engine->kernels->winograd_output(&args, j->part->first, j->part->now, v, behind_v(&args, v));
+}
+
+static void run_input(void *context, int task, int thread) {
+    (void)thread;
+    const struct job *j = context;
+    j->engine->kernels->winograd_input(&j->args, task, task + 1, j->args.first, j->args.end, scratch_of(j, 0));
+}
+
+static void run_output(void *context, int task, int thread) {
+    const struct job *j = context;
+    const int first = j->part->first + task * WINOGRAD_OUT * PANEL, end = first + WINOGRAD_OUT * PANEL;
+    j->engine->kernels->winograd_output(&j->args, first, end < j->part->now ? end : j->part->now, scratch_of(j, 0),
+                                        behind_v(&j->args, scratch_of(j, thread)));
+}
+
+void engine_winograd_run(const struct engine *e, const struct op *op, const struct part *part) {
+    const int threads = e->pool ? pool_threads(e->pool) : 1;
+    struct job j = {.engine = e,
+                    .part = part,
+                    .args = {.conv = &part->conv, .m = part->m, .height = op->out->views[0].storage->h}};
+    j.tiles = tiles_of(op, part->m);
+    j.nbands = bands(j.tiles, part->m, part->conv.nchunks);
+    if (threads == 1 || j.nbands % threads == 0 || j.nbands > 3 * threads) {
+        engine_parallel(e, j.nbands, run_band, &j);
+        return;
+    }
+    for (int b = 0; b < j.nbands; b++) {
+        j.args = band(&j, b);
+        engine_parallel(e, part->conv.nchunks, run_input, &j);
+        engine_parallel(e, (part->now - part->first + WINOGRAD_OUT * PANEL - 1) / (WINOGRAD_OUT * PANEL), run_output, &j);
+    }
+}

@@ -1,0 +1,25 @@
+/* The direct convolution's register tiles, for kernels that end in a matrix
+ * product of their own. Included by *_simd.c only. */
+#ifndef ESPALIER_KERNELS_CONV_TILE_H
+#define ESPALIER_KERNELS_CONV_TILE_H
+
+#include "deploy/kernels/conv.h"
+#include "deploy/kernels/vec.h"
+
+#if defined(ISA_avx512)
+enum { CONV_N = 2, CONV_S = 14 };
+#elif defined(ISA_neon)
+enum { CONV_N = 4, CONV_S = 5 };
+#else
+enum { CONV_N = 2, CONV_S = 6 };
+#endif
+
+/* Sums of R lines x S columns by N vectors of channels into
+ * sums[R][S][N][VEC_LANES], or added to what is there; x and w are the offsets
+ * of the tile in the chunks' input and weights. */
+typedef void conv_tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add);
+
+/* The tile of one line and 2^log_n <= CONV_N vectors, columns PANEL apart. */
+conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns);
+
+#endif

@@ -1,0 +1,286 @@
+/* One-dimensional transforms from the points 0, infinity and pairs +-p: with
+ * P(x) = prod (x^2 - p^2) over the pairs, the input's transform has the rows
+ * P, x*P, and for each p the even and odd halves of x (x +- p) P/(x^2 - p^2);
+ * the output's has the powers of the points, the weights' the powers over the
+ * product of differences. Two-dimensional ones apply them along columns, then
+ * along lines. The points are those of small rounding error among the few-digit
+ * ones (after Barabasz et al., Error Analysis and Improving the Accuracy of
+ * Winograd Convolution, ACM TOMS 2020).
+ *
+ * Channels are computed in blocks of WINOGRAD_OUT panels: their weights are
+ * transformed WINOGRAD_IN chunks at a time, into scratch that stays in the second
+ * cache, and the products of all tiles with them are added up. */
+#include "deploy/kernels/winograd.h"
+#include "deploy/kernels/conv_tile.h"
+#include "deploy/kernels/vec_activation.h"
+
+VEC_INLINE float point(const int m, const int pair) {
+    return m == 4 ? (pair == 0 ? .75f : 1.5f) : pair == 0 ? 1 : pair == 1 ? .5f : 2;
+}
+
+/* Coefficients of P (without the leading 1), from the lowest. */
+VEC_INLINE void whole(const int m, float *c) {
+    const float a = point(m, 0) * point(m, 0), b = point(m, 1) * point(m, 1);
+    if (m == 4) {
+        c[0] = a * b, c[1] = -(a + b);
+    } else {
+        const float d = point(m, 2) * point(m, 2);
+        c[0] = -a * b * d, c[1] = a * b + a * d + b * d, c[2] = -(a + b + d);
+    }
+}
+
+/* ... and of P/(x^2 - p^2). */
+VEC_INLINE void without(const int m, const int pair, float *c) {
+    if (m == 4) {
+        const float b = point(m, 1 - pair);
+        c[0] = -b * b;
+    } else {
+        const float a = point(m, pair == 0), b = point(m, pair == 2 ? 1 : 2);
+        c[0] = a * a * b * b, c[1] = -(a * a + b * b);
+    }
+}
+
+/* d[0], d[2], ... : c[0] d[0] + c[1] d[2] + ... + d[2n] */
+VEC_INLINE vec polynomial(const int n, const float *c, const vec *d) {
+    vec sum = d[2 * n];
+    _Pragma("GCC unroll 4") for (int i = n - 1; i >= 0; i--) sum = vec_fma(vec_set1(c[i]), d[2 * i], sum);
+    return sum;
+}
+
+/* d[m + 2] in place. */
+VEC_INLINE void input_line(const int m, vec *d) {
+    const int pairs = m / 2;
+    float c[3];
+    vec out[WINOGRAD_MAX];
+    whole(m, c);
+    out[0] = polynomial(pairs, c, d);
+    out[m + 1] = polynomial(pairs, c, d + 1);
+    _Pragma("GCC unroll 4") for (int p = 0; p < pairs; p++) {
+        without(m, p, c);
+        const vec even = polynomial(pairs - 1, c, d + 2), odd = polynomial(pairs - 1, c, d + 1);
+        out[1 + 2 * p] = vec_fma(vec_set1(point(m, p)), odd, even);
+        out[2 + 2 * p] = vec_fma(vec_set1(-point(m, p)), odd, even);
+    }
+    _Pragma("GCC unroll 8") for (int i = 0; i < m + 2; i++) d[i] = out[i];
+}
+
+/* Three weights g to m + 2. */
+VEC_INLINE void weight_line(const int m, const vec *g, vec *out) {
+    const int pairs = m / 2;
+    float c[3];
+    whole(m, c);
+    out[0] = vec_mul(g[0], vec_set1(1 / c[0]));
+    out[m + 1] = g[2];
+    _Pragma("GCC unroll 4") for (int p = 0; p < pairs; p++) {
+        without(m, p, c);
+        const float x = point(m, p), xx = x * x;
+        /* The product of differences to all other points: 2 x^2 P/(x^2 - p^2). */
+        const float rest = pairs == 2 ? c[0] + xx : c[0] + c[1] * xx + xx * xx, scale = 1 / (2 * xx * rest);
+        const vec even = vec_mul(vec_fma(g[2], vec_set1(xx), g[0]), vec_set1(scale));
+        out[1 + 2 * p] = vec_fma(g[1], vec_set1(x * scale), even);
+        out[2 + 2 * p] = vec_fma(g[1], vec_set1(-x * scale), even);
+    }
+}
+
+/* m + 2 products to m outputs. */
+VEC_INLINE void output_line(const int m, const vec *d, vec *out) {
+    const int pairs = m / 2;
+    vec sum[3], difference[3];
+    _Pragma("GCC unroll 3") for (int p = 0; p < pairs; p++) {
+        sum[p] = vec_add(d[1 + 2 * p], d[2 + 2 * p]);
+        difference[p] = vec_sub(d[1 + 2 * p], d[2 + 2 * p]);
+    }
+    float power[3] = {1, 1, 1};
+    _Pragma("GCC unroll 6") for (int i = 0; i < m; i++) {
+        const vec *term = i % 2 ? difference : sum;
+        vec total = i == 0 ? d[0] : vec_mul(term[0], vec_set1(power[0]));
+        if (i == 0) total = vec_add(total, term[0]);
+        _Pragma("GCC unroll 3") for (int p = 1; p < pairs; p++) total = vec_fma(term[p], vec_set1(power[p]), total);
+        out[i] = i == m - 1 ? vec_add(total, d[m + 1]) : total;
+        _Pragma("GCC unroll 3") for (int p = 0; p < pairs; p++) power[p] *= point(m, p);
+    }
+}
+
+/* ---- input ---- */
+
+VEC_INLINE void input_tile(const int m, const float *x, ptrdiff_t line, float *v, ptrdiff_t v_point) {
+    enum { A = WINOGRAD_MAX };
+    const int a = m + 2;
+    vec t[A][A], d[A];
+    _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) {
+        _Pragma("GCC unroll 8") for (int i = 0; i < a; i++) d[i] = vec_load(x + i * line + j * PANEL);
+        input_line(m, d);
+        _Pragma("GCC unroll 8") for (int i = 0; i < a; i++) t[i][j] = d[i];
+    }
+    for (int i = 0; i < a; i++) {
+        _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) d[j] = t[i][j];
+        input_line(m, d);
+        _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) vec_store(v + (i * a + j) * v_point, d[j]);
+    }
+}
+
+/* A tile that reaches over the edge of the input: what is there, and zeros. */
+static void copy_patch(const float *x, ptrdiff_t line, int h, int w, int a, float *patch) {
+    for (int i = 0; i < a; i++)
+        for (int j = 0; j < a; j++)
+            for (int k = 0; k < PANEL; k += VEC_LANES)
+                vec_store(patch + (i * WINOGRAD_MAX + j) * PANEL + k,
+                          i < h && j < w ? vec_load(x + i * line + j * PANEL + k) : vec_zero());
+}
+
+VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int first, int last, int top, int bottom,
+                            float *v) {
+    const struct conv_args *conv = args->conv;
+    const int a = m + 2, columns = winograd_columns(args);
+    const ptrdiff_t v_point = winograd_pitch(args->end - args->first) * PANEL;
+    float patch[WINOGRAD_MAX * WINOGRAD_MAX * PANEL] __attribute__((aligned(64)));
+    for (int k = first; k < last; k++)
+        for (int t = top; t < bottom; t++) {
+            const int i = t / columns * m, j = t % columns * m;
+            const int h = args->height + 2 - i, w = conv->width + 2 - j;
+            const float *x = conv->chunks[k].x + i * conv->x_line + j * PANEL;
+            ptrdiff_t line = conv->x_line;
+            if (h < a || w < a) {
+                copy_patch(x, line, h, w, a, patch);
+                x = patch;
+                line = WINOGRAD_MAX * PANEL;
+            }
+            float *to = v + k * a * a * v_point + (t - args->first) * PANEL;
+            for (int c = 0; c < conv->chunks[k].rows; c += VEC_LANES) input_tile(m, x + c, line, to + c, v_point);
+        }
+}
+
+void VEC_NAME(winograd_input)(const struct winograd_args *args, int first, int last, int top, int bottom, float *v) {
+    if (args->m == 4) input_tiles(4, args, first, last, top, bottom, v);
+    else input_tiles(6, args, first, last, top, bottom, v);
+}
+
+/* ---- weights ---- */
+
+/* A vector of outputs by one input channel: nine weights, `tap` floats apart,
+ * to (m+2)^2, `point` floats apart. */
+VEC_INLINE void weight_row(const int m, const float *w, ptrdiff_t tap, float *u, ptrdiff_t u_point) {
+    enum { A = WINOGRAD_MAX };
+    const int a = m + 2;
+    vec t[A][3], g[3], out[A];
+    _Pragma("GCC unroll 3") for (int j = 0; j < 3; j++) {
+        _Pragma("GCC unroll 3") for (int i = 0; i < 3; i++) g[i] = vec_load(w + (i * 3 + j) * tap);
+        weight_line(m, g, out);
+        _Pragma("GCC unroll 8") for (int i = 0; i < a; i++) t[i][j] = out[i];
+    }
+    _Pragma("GCC unroll 8") for (int i = 0; i < a; i++) {
+        weight_line(m, t[i], out);
+        _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) vec_store(u + (i * a + j) * u_point, out[j]);
+    }
+}
+
+/* u: [(m+2)^2][WINOGRAD_OUT][WINOGRAD_IN * 16][16], with a cache line between points. */
+enum { U_PANEL = WINOGRAD_IN * PANEL * PANEL };
+
+VEC_INLINE void weight_block(const int m, const struct conv_args *conv, int first, int last, int k0, int k1, float *u) {
+    for (int c = first; c < last; c += VEC_LANES) {
+        const ptrdiff_t at = c / PANEL * conv->w_panel + c % PANEL;
+        float *to = u + (c - first) / PANEL * U_PANEL + c % PANEL;
+        for (int k = k0; k < k1; k++) {
+            const struct conv_chunk *chunk = &conv->chunks[k];
+            for (int r = 0; r < chunk->rows; r++)
+                weight_row(m, chunk->w + at + r * PANEL, chunk->w_tap, to + ((k - k0) * PANEL + r) * PANEL, WINOGRAD_U);
+        }
+    }
+}
+
+/* ---- products and outputs ---- */
+
+/* Vectors of channels that a register tile computes together. */
+enum { UNIT = CONV_N * VEC_LANES };
+
+/* sums: [units][(m+2)^2][pitch][UNIT] */
+static ptrdiff_t sums_point(int tiles) { return winograd_pitch(tiles) * UNIT; }
+
+/* The vectors of a unit that holds `left` channels: 2^log_n. */
+static int log_vectors(int left) { return left > UNIT / 2 ? CONV_N / 2 : left > UNIT / 4 ? CONV_N / 4 : 0; }
+
+static void multiply(const struct winograd_args *args, int first, int last, int k0, int k1, const float *v,
+                     const float *u, float *sums) {
+    const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first;
+    const int pieces = (tiles + CONV_S - 1) / CONV_S;
+    const ptrdiff_t v_point = winograd_pitch(tiles) * PANEL;
+    struct conv_chunk chunks[WINOGRAD_IN];
+    const struct conv_args product = {.chunks = chunks, .nchunks = k1 - k0, .kh = 1, .kw = 1, .w_panel = U_PANEL};
+    for (int k = k0; k < k1; k++)
+        chunks[k - k0] = (struct conv_chunk){v + k * points * v_point, u + (k - k0) * PANEL * PANEL, 0,
+                                             args->conv->chunks[k].rows};
+    for (int point = 0; point < points; point++)
+        for (int c = first; c < last; c += UNIT) {
+            const int log_n = log_vectors(last - c);
+            const ptrdiff_t w = point * WINOGRAD_U + (c - first) / PANEL * U_PANEL + c % PANEL;
+            float *to = sums + ((c - first) / UNIT * points + point) * sums_point(tiles);
+            for (int piece = 0; piece < pieces; piece++) {
+                const int from = tiles * piece / pieces, end = tiles * (piece + 1) / pieces;
+                VEC_NAME(conv_tile)(log_n, end - from)(&product, point * v_point + from * PANEL, w,
+                                                       to + from * (VEC_LANES << log_n), k0 > 0);
+            }
+        }
+}
+
+VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const struct vec_activation *activation,
+                            const float *sums, ptrdiff_t point_, int c, int last, int line, int column, int h, int w) {
+    enum { A = WINOGRAD_MAX };
+    const int a = m + 2;
+    vec t[A][A], d[A], out[A];
+    for (int j = 0; j < a; j++) {
+        _Pragma("GCC unroll 8") for (int i = 0; i < a; i++) d[i] = vec_load(sums + (i * a + j) * point_);
+        output_line(m, d, out);
+        _Pragma("GCC unroll 8") for (int i = 0; i < m; i++) t[i][j] = out[i];
+    }
+    const vec scale = vec_load(conv->scale + c), shift = vec_load(conv->shift + c);
+    const int add = conv->residual ? conv->residual_channels - c : 0;
+    float *y = conv->y + c / PANEL * conv->y_panel + c % PANEL + line * conv->y_line + column * PANEL;
+    const float *residual = add > 0 ? conv->residual + c / PANEL * conv->residual_panel + c % PANEL +
+                                          line * conv->residual_line + column * PANEL
+                                    : NULL;
+    for (int i = 0; i < m && i < h; i++) {
+        _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) d[j] = t[i][j];
+        output_line(m, d, out);
+        _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) {
+            if (j >= w) break;
+            vec value = vec_fma(out[j], scale, shift);
+            if (add >= VEC_LANES) value = vec_add(value, vec_load(residual + i * conv->residual_line + j * PANEL));
+            else if (add > 0) value = vec_add(value, vec_load_n(residual + i * conv->residual_line + j * PANEL, add));
+            vec_activation_store(activation, y + i * conv->y_line + j * PANEL, value, last - c);
+        }
+    }
+}
+
+VEC_INLINE void output_tiles(const int m, const struct winograd_args *args, int first, int last, const float *sums) {
+    const struct conv_args *conv = args->conv;
+    const struct vec_activation activation = vec_activation(conv->activation);
+    const int points = (m + 2) * (m + 2), columns = winograd_columns(args), tiles = args->end - args->first;
+    for (int c = first; c < last; c += VEC_LANES) {
+        const int unit = (c - first) / UNIT, unit_first = first + unit * UNIT;
+        const int log_n = log_vectors(last - unit_first);
+        const ptrdiff_t each = (ptrdiff_t)VEC_LANES << log_n;
+        for (int t = args->first; t < args->end; t++) {
+            const int i = t / columns * m, j = t % columns * m;
+            output_tile(m, conv, &activation,
+                        sums + unit * points * sums_point(tiles) + (t - args->first) * each + (c - unit_first),
+                        sums_point(tiles), c, last, i, j, args->height - i, conv->width - j);
+        }
+    }
+}
+
+void VEC_NAME(winograd_output)(const struct winograd_args *args, int first, int last, const float *v, float *scratch) {
+    float *u = scratch, *sums = scratch + (args->m + 2) * (args->m + 2) * WINOGRAD_U;
+    const struct conv_args *conv = args->conv;
+    for (int c = first; c < last; c += WINOGRAD_OUT * PANEL) {
+        const int end = c + WINOGRAD_OUT * PANEL < last ? c + WINOGRAD_OUT * PANEL : last;
+        for (int k = 0; k < conv->nchunks; k += WINOGRAD_IN) {
+            const int k1 = k + WINOGRAD_IN < conv->nchunks ? k + WINOGRAD_IN : conv->nchunks;
+            if (args->m == 4) weight_block(4, conv, c, end, k, k1, u);
+            else weight_block(6, conv, c, end, k, k1, u);
+            multiply(args, c, end, k, k1, v, u, sums);
+        }
+        if (args->m == 4) output_tiles(4, args, c, end, sums);
+        else output_tiles(6, args, c, end, sums);
+    }
+}

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Latency of the reference networks at every level, random weights, on one
+# pinned core and on all, beside the FMA peak and the read bandwidth of the same
+# run. NETWORKS, SECONDS_EACH (for each level) and THREADS (a list) override.
+set -eu
+deploy=$1
+dir=$(dirname "$0")/../../cfg
+networks=${NETWORKS:-vgg-16 resnet18 resnet50 mobilenet mobilenetv2 resnet20 vgg16-cifar}
+cores=$(nproc)
+for network in $networks; do
+    if [ ! -f "$dir/$network.cfg" ]; then
+        echo "SKIP: there is no cfg/$network.cfg"
+        continue
+    fi
+    for threads in ${THREADS:-1 $([ "$cores" = 1 ] || echo "$cores")}; do
+        echo "== $network, $threads thread(s)"
+        taskset -c "0-$((threads - 1))" "$deploy" bench "$dir/$network.cfg" --threads "$threads" \
+            --seconds "${SECONDS_EACH:-1}" --repeats 5
+    done
+done
