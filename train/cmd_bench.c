@@ -4,6 +4,7 @@
 #include "common/json.h"
 #include "common/options.h"
 #include "common/pool.h"
+#include "train/precision.h"
 #include "train/timing.h"
 
 #include <stdio.h>
@@ -59,8 +60,8 @@ static void print_layers(const struct timing *t) {
 
 static void print(const struct timing *t, const struct timing_config *config) {
     bool plain = config->robust.mode == ROBUST_NONE;
-    printf("%s, batch %d%s, %d thread%s: %.1f images/s (%.2f ms a step, at best %.2f; median of %d)\n",
-           config->cfg, t->batch, plain ? "" : ", robust", t->threads, t->threads == 1 ? "" : "s",
+    printf("%s, batch %d, %s%s, %d thread%s: %.1f images/s (%.2f ms a step, at best %.2f; median of %d)\n",
+           config->cfg, t->batch, precision_name(config->precision), plain ? "" : ", robust", t->threads, t->threads == 1 ? "" : "s",
            t->batch / t->median_s, 1e3 * t->median_s, 1e3 * t->min_s, t->steps);
     printf("%.0f parameters, %.0f multiply-adds an image; peak memory %.1f MiB", t->parameters, t->multiply_adds,
            t->peak_mib);
@@ -97,6 +98,7 @@ static enum status print_json(const struct timing *t, const struct timing_config
     cJSON *root = cJSON_CreateObject();
     bool good = root && json_add(root, "cfg", cJSON_CreateString(config->cfg)) &&
                 json_add(root, "robust", cJSON_CreateString(robust_name(config->robust.mode))) &&
+                json_add(root, "precision", cJSON_CreateString(precision_name(config->precision))) &&
                 add(root, "batch", t->batch) && add(root, "threads", t->threads) && add(root, "steps", t->steps) &&
                 add(root, "images_per_s", t->batch / t->median_s) && add(root, "median_ms", 1e3 * t->median_s) &&
                 add(root, "min_ms", 1e3 * t->min_s) && add(root, "parameters", t->parameters) &&
@@ -113,12 +115,13 @@ static enum status print_json(const struct timing *t, const struct timing_config
 
 enum status cmd_bench(int argc, char **argv, struct err *err) {
     struct timing_config c = { .steps = 20, .threads = pool_default_threads(), .seed = 1 };
-    const char *robust = robust_name(ROBUST_NONE);
+    const char *robust = robust_name(ROBUST_NONE), *precision = "f32";
     bool json = false;
     const struct option options[] = {
         { "--batch", 0, OPTION_INT, &c.batch, "N", "images per step, in one part; 0: as [net] says" },
         { "--steps", 0, OPTION_INT, &c.steps, "N", "steps that are timed" },
         { "--robust", 0, OPTION_STRING, &robust, "HOW", "as in train" },
+        { "--precision", 0, OPTION_STRING, &precision, "P", "as in train" },
         { "--layers", 0, OPTION_FLAG, &c.layers, NULL, "each layer's time, forward and backward (plain training)" },
         { "--threads", 0, OPTION_INT, &c.threads, "N", "threads that train" },
         { "--json", 0, OPTION_FLAG, &json, NULL, "one JSON object" },
@@ -137,6 +140,7 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
         return err_set(err, STATUS_USAGE, "--steps and --threads are at least 1, --batch 0");
     if (c.layers && mode != ROBUST_NONE)
         return err_set(err, STATUS_USAGE, "--layers is for plain training: otherwise a layer has many widths");
+    if ((status = precision_parse(precision, &c.precision, err))) return status;
     c.cfg = argv[0];
     c.robust = robust_defaults(mode);
     struct timing *timing;

@@ -2,6 +2,7 @@
 
 #include "common/options.h"
 #include "common/pool.h"
+#include "train/precision.h"
 #include "train/trainer.h"
 
 #include <string.h>
@@ -34,16 +35,7 @@ static enum status read_names(struct arguments *a, struct err *err) {
     c->allocate = strcmp(a->allocate, "sensitivity") == 0;
     if (!c->allocate && strcmp(a->allocate, "uniform") != 0)
         return err_set(err, STATUS_USAGE, "--allocate is uniform or sensitivity, not '%s'", a->allocate);
-    bool bf16 = strcmp(a->precision, "bf16") == 0;
-    if (!bf16 && strcmp(a->precision, "f32") != 0 && strcmp(a->precision, "auto") != 0)
-        return err_set(err, STATUS_USAGE, "--precision is auto, f32 or bf16, not '%s'", a->precision);
-    if (bf16 && !ops_has_bf16()) {
-        err_set(err, STATUS_USAGE, "this processor has no bfloat16 arithmetic");
-        err_hint(err, "--precision auto trains in f32 then");
-        return STATUS_USAGE;
-    }
-    c->precision = strcmp(a->precision, "f32") != 0 && ops_has_bf16() ? OPS_BF16 : OPS_F32;
-    return STATUS_OK;
+    return precision_parse(a->precision, &c->precision, err);
 }
 
 static enum status check(const struct trainer_config *c, int seed, struct err *err) {

@@ -4,7 +4,6 @@
 #include "common/random.h"
 #include "train/dataset_build.h"
 #include "train/loader.h"
-#include "train/ops.h"
 #include "train/setup.h"
 #include "train/step.h"
 
@@ -81,6 +80,7 @@ static enum status open_run(struct run *r, struct err *err) {
     status = loader_create(&r->loader, &loading, err);
     if (!status) status = network_create(&r->network, t->model, part, config->threads, err);
     if (status) return status;
+    network_set_precision(r->network, config->precision);
     network_init(r->network, config->seed);
     struct network_view view = network_view(r->network);
     for (int i = 0; i < view.nparams; i++) t->parameters += (double)view.params[i].size;

@@ -5,6 +5,7 @@
 
 #include "common/err.h"
 #include "common/model.h"
+#include "train/ops.h"
 #include "train/robust.h"
 
 #include <stdbool.h>
@@ -13,6 +14,7 @@
 struct timing_config {
     const char *cfg;
     struct robust_config robust;
+    enum ops_precision precision;
     int batch; /* in one part; 0: the cfg's batch and subdivisions */
     int steps; /* that are timed, at least 1; some more come first, untimed */
     int threads;

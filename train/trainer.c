@@ -5,6 +5,7 @@
 #include "train/allocate.h"
 #include "train/checkpoint.h"
 #include "train/measure.h"
+#include "train/precision.h"
 #include "train/report.h"
 #include "train/step.h"
 
@@ -87,7 +88,7 @@ static char *settings_json(const struct trainer *t) {
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         good = good && json_add(root, numbers[i].key, cJSON_CreateNumber(numbers[i].value));
-    good = good && json_add(root, "precision", cJSON_CreateString(c->precision == OPS_BF16 ? "bf16" : "f32"));
+    good = good && json_add(root, "precision", cJSON_CreateString(precision_name(c->precision)));
     good = good && json_add(root, "robust", cJSON_CreateString(robust_name(c->robust.mode)));
     good = good && json_add(root, "order", cJSON_CreateString(order_name(c->order)));
     char *text = good ? cJSON_PrintUnformatted(root) : NULL;

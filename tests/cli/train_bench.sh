@@ -45,8 +45,9 @@ P
 does "$train" bench "$work/net.cfg" --steps 2 --threads 1 --layers
 grep -q 'layers with weights' "$work/out"
 does "$train" bench "$work/net.cfg" --steps 2 --threads 1 --batch 4 --robust drop
-grep -q 'batch 4, robust' "$work/out"
+grep -q 'batch 4, f32, robust' "$work/out"
 refuses 2 'plain training' "$train" bench "$work/net.cfg" --robust drop --layers
 refuses 2 'none, drop or sandwich' "$train" bench "$work/net.cfg" --robust dorp
+refuses 2 'auto, f32 or bf16' "$train" bench "$work/net.cfg" --precision f16
 refuses 2 'at least 1' "$train" bench "$work/net.cfg" --steps 0
 refuses 1 'nowhere' "$train" bench "$work/nowhere.cfg"
