@@ -42,7 +42,7 @@ DEPLOY_PACKAGES := libstb-dev$(DEB_ARCH) libjpeg62-turbo-dev$(DEB_ARCH) zlib1g-d
 	libcjson-dev$(DEB_ARCH) libsodium-dev$(DEB_ARCH) libzmq3-dev$(DEB_ARCH) libsqlite3-dev$(DEB_ARCH) \
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu libc6-dev-$(subst aarch64,arm64,$(ARCH))-cross)
 TRAIN_PACKAGES := libdnnl-dev
-TEST_PACKAGES  := libcmocka-dev$(DEB_ARCH) sqlite3 python3 python3-numpy darknet
+TEST_PACKAGES  := libcmocka-dev$(DEB_ARCH) sqlite3 python3 python3-numpy darknet gnuplot-nox
 DEMO_PACKAGES  := gnuplot-nox sqlite3 python3
 BENCH_TRAIN_PACKAGES := python3 python3-torch
 

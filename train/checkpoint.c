@@ -18,10 +18,27 @@ static void velocity_name(const struct network_param *param, struct tensor_name 
     snprintf(name->text, sizeof name->text, "velocity.%s", param->name);
 }
 
+static void print_progress(char *text, size_t size, const struct checkpoint_progress *p) {
+    snprintf(text, size, "[%.17g,%.17g,%.17g,%d,%d,%d]", p->seconds, p->epoch_seconds, p->epoch_loss, p->epoch_correct,
+             p->epoch_images, p->epoch_steps);
+}
+
+static enum status read_progress(const char *path, const char *text, struct checkpoint_progress *p, struct err *err) {
+    double v[6];
+    cJSON *list = NULL;
+    enum status status = json_parse(&list, path, text ? text : "", err);
+    if (status) return status;
+    if (json_doubles(list, 6, 0, INT_MAX, v))
+        *p = (struct checkpoint_progress){ v[0], v[1], v[2], (int)v[3], (int)v[4], (int)v[5] };
+    else status = err_set(err, STATUS_FORMAT, "%s: its progress is not six numbers", path);
+    cJSON_Delete(list);
+    return status;
+}
+
 enum status checkpoint_save(const char *path, const struct network_view *view, const struct sgd *sgd,
                             const struct checkpoint *checkpoint, struct err *err) {
     int n = view->nparams;
-    char step[16];
+    char step[16], progress[160];
     char *preproc = image_preproc_json(&checkpoint->preproc);
     struct safetensors_tensor *tensors = calloc((size_t)n * 2 + 1, sizeof *tensors);
     struct tensor_name *names = calloc((size_t)n + 1, sizeof *names);
@@ -42,8 +59,9 @@ enum status checkpoint_save(const char *path, const struct network_view *view, c
         velocity->data = sgd->velocity + p->offset;
     }
     snprintf(step, sizeof step, "%d", checkpoint->step);
+    print_progress(progress, sizeof progress, &checkpoint->progress);
     const struct safetensors_pair metadata[] = {
-        { "format", format }, { "step", step }, { "preproc", preproc }, { "settings", checkpoint->settings },
+        { "format", format }, { "step", step }, { "progress", progress }, { "preproc", preproc }, { "settings", checkpoint->settings },
     };
     status = safetensors_write(path, tensors, n * 2, metadata, sizeof metadata / sizeof *metadata, err);
 done:
@@ -90,9 +108,11 @@ static enum status load(const struct safetensors *file, const char *path, const 
     if (!kind || strcmp(kind, format) != 0 || !settings || !preproc)
         return err_set(err, STATUS_FORMAT, "%s is not a checkpoint of a training run", path);
     struct image_preproc read_preproc;
+    struct checkpoint_progress progress;
     int step = 0;
     enum status status = compare_settings(path, settings, checkpoint->settings, err);
     if (!status) status = read_step(path, safetensors_metadata(file, "step"), &step, err);
+    if (!status) status = read_progress(path, safetensors_metadata(file, "progress"), &progress, err);
     if (!status) status = image_preproc_parse(&read_preproc, preproc, err);
     /* First check all, then copy: on failure nothing has changed. */
     for (int copy = 0; !status && copy < 2; copy++)
@@ -109,6 +129,7 @@ static enum status load(const struct safetensors *file, const char *path, const 
         }
     if (status) return status;
     checkpoint->step = step;
+    checkpoint->progress = progress;
     checkpoint->preproc = read_preproc;
     return STATUS_OK;
 }

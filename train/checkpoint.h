@@ -2,7 +2,7 @@
  *
  * A safetensors file, replaced atomically: every parameter under its name, the
  * optimizer's velocity under "velocity.<name>", and as metadata the steps done,
- * the preprocessing, and the settings of the run (JSON), which must be the same
+ * how far that is, the preprocessing, and the settings of the run (JSON), which must be the same
  * when it is resumed. Random numbers need no state: every draw follows from
  * seed and step (random.h). */
 #ifndef ESPALIER_CHECKPOINT_H
@@ -13,8 +13,16 @@
 #include "train/network.h"
 #include "train/sgd.h"
 
+/* For the reports alone: nothing that is trained depends on it. */
+struct checkpoint_progress {
+    double seconds; /* spent on training, all runs together */
+    double epoch_seconds, epoch_loss; /* of the epoch that is under way; the sum over its steps */
+    int epoch_correct, epoch_images, epoch_steps;
+};
+
 struct checkpoint {
     int step; /* steps done */
+    struct checkpoint_progress progress;
     struct image_preproc preproc;
     const char *settings; /* JSON object; borrowed */
 };

@@ -134,8 +134,29 @@ static enum status fit(struct model *model, const struct measure_set *plans, int
     return status;
 }
 
+void measure_test_free(struct measure_test *test) {
+    measure_set_free(&test->plans);
+    free(test->accuracy);
+    *test = (struct measure_test){ 0 };
+}
+
+/* Moves the plans from `first` on. */
+static enum status keep_test(struct measure_set *plans, int first, const double *accuracy, struct measure_test *test,
+                             struct err *err) {
+    test->accuracy = calloc((size_t)(plans->n - first) + 1, sizeof *test->accuracy);
+    if (!test->accuracy) return err_memory(err, "measuring");
+    for (int i = plans->n; i > first; i--) {
+        enum status status = measure_set_add(&test->plans, plans->plans[i - 1], err);
+        if (status) return status;
+        test->accuracy[test->plans.n - 1] = accuracy[i - 1];
+        plans->n--;
+    }
+    return STATUS_OK;
+}
+
 enum status measure_model(struct network *network, struct model *model, struct loader *images,
-                          int held_out, uint64_t seed, double *uniform, struct err *err) {
+                          int held_out, uint64_t seed, double *uniform, struct measure_test *test,
+                          struct err *err) {
     struct measure_set plans = { 0 };
     double *accuracy = NULL;
     int measured;
@@ -150,6 +171,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
                                err);
     if (!status && held_out > 0) status = fit(model, &plans, fitted, accuracy, measured, err);
     for (int level = 0; !status && level < model->levels->nlevels; level++) uniform[level] = accuracy[level];
+    if (!status) status = keep_test(&plans, fitted, accuracy, test, err);
     measure_set_free(&plans);
     free(accuracy);
     return status;

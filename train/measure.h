@@ -31,13 +31,21 @@ enum status measure_set_uniform(struct measure_set *plans, const struct model *m
 enum status measure_set_random(struct measure_set *plans, const struct model *model, int n, uint64_t seed,
                                struct err *err) MUST_CHECK;
 
+/* The random plans that an accuracy model was tested on, and what was measured. */
+struct measure_test {
+    struct measure_set plans;
+    double *accuracy; /* [plans.n] */
+};
+void measure_test_free(struct measure_test *test);
+
 /* Measures every uniform plan, every plan with one block pruned or one link
  * capped at every level, and twice `held_out` random plans, and fits the
  * accuracy model to them; tests it on `held_out` other random plans. With
  * `held_out` 0 only the uniform plans are measured, and nothing is fitted.
  * Replaces model->accuracy; `uniform` [nlevels] receives what was measured at
- * every level throughout. */
+ * every level throughout, `test` (zeroed by the caller) the plans of the test. */
 enum status measure_model(struct network *network, struct model *model, struct loader *images,
-                          int held_out, uint64_t seed, double *uniform, struct err *err) MUST_CHECK;
+                          int held_out, uint64_t seed, double *uniform, struct measure_test *test,
+                          struct err *err) MUST_CHECK;
 
 #endif

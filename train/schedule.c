@@ -8,6 +8,8 @@
 static const char *const policy_names[SCHEDULE_COUNT] = { "constant", "step", "steps",  "exp",
                                                           "poly",     "sig",  "cosine", "onecycle" };
 
+const char *schedule_policy_name(enum schedule_policy policy) { return policy_names[policy]; }
+
 static enum status read_policy(struct schedule *s, const struct cfg *cfg, const struct cfg_section *net,
                                struct err *err) {
     const struct cfg_option *option = cfg_option(net, "policy");

@@ -41,6 +41,9 @@ struct schedule {
     float label_smoothing;
 };
 
+/* As in the cfg ("onecycle"). */
+const char *schedule_policy_name(enum schedule_policy policy);
+
 /* Reads [net]; options not given have Darknet's defaults (learning_rate .001,
  * momentum .9, decay .0001, constant, power 4), label_smoothing 0, no Nesterov,
  * warmup .3. */

@@ -8,6 +8,7 @@
 #include "train/precision.h"
 #include "train/report.h"
 #include "train/step.h"
+#include "train/summary.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -37,9 +38,8 @@ struct trainer {
     char *settings, *checkpoint_path;
     int steps, per_epoch, done;
     struct report report;
-    /* Since the epoch began (or the run was resumed). */
-    double epoch_loss, epoch_began_s;
-    int epoch_correct, epoch_images, epoch_steps;
+    struct checkpoint_progress progress;
+    double clock_s; /* up to which progress counts the time */
 };
 
 struct trainer_config trainer_defaults(enum robust_mode mode) {
@@ -157,9 +157,18 @@ static enum status open_network(struct trainer *t, struct err *err) {
     return step_create(&t->step, &stepping, t->network, t->model, err);
 }
 
+static void count_time(struct trainer *t) {
+    double now = log_now_s();
+    t->progress.seconds += now - t->clock_s;
+    t->progress.epoch_seconds += now - t->clock_s;
+    t->clock_s = now;
+}
+
 static enum status save_checkpoint(struct trainer *t, struct err *err) {
     struct network_view view = network_view(t->network);
-    struct checkpoint checkpoint = { .step = t->done, .preproc = t->model->preproc, .settings = t->settings };
+    count_time(t);
+    struct checkpoint checkpoint = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc,
+                                     .settings = t->settings };
     return checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
 }
 
@@ -176,6 +185,7 @@ static enum status resume(struct trainer *t, struct err *err) {
     int batches = loader_batches(t->images);
     long next = (long)checkpoint.step * t->setup->subdivisions;
     t->done = checkpoint.step;
+    t->progress = checkpoint.progress;
     log_info("resuming %s behind step %d of %d", t->config->output, t->done, t->steps);
     return loader_seek(t->images, (int)(next / batches), (int)(next % batches), err);
 }
@@ -233,7 +243,9 @@ static enum status open_run(struct trainer *t, struct err *err) {
         log_warn("%s, of an unfinished run, will be replaced; --resume would go on with it", t->checkpoint_path);
     if (config->resume) status = resume(t, err);
     else if (config->setup.from && config->robust.mode != ROBUST_NONE) status = apply_order(t, err);
-    return status ? status : report_open(&t->report, config->log, config->resume, err);
+    t->clock_s = log_now_s();
+    if (status) return status;
+    return report_open(&t->report, config->log, config->resume ? t->done : -1, t->per_epoch, t->settings, err);
 }
 
 static void close_run(struct trainer *t) {
@@ -274,7 +286,9 @@ static enum status look(struct trainer *t, struct report_epoch *epoch, struct er
 }
 
 static enum status end_epoch(struct trainer *t, struct err *err) {
-    struct report_epoch epoch = { .epoch = t->done / t->per_epoch, .seconds = log_now_s() - t->epoch_began_s };
+    count_time(t);
+    struct report_epoch epoch = { .epoch = t->done / t->per_epoch, .step = t->done,
+                                  .seconds = t->progress.epoch_seconds };
     char held_out[120] = "";
     enum status status = STATUS_OK;
     bool last = t->done == t->steps;
@@ -282,8 +296,8 @@ static enum status end_epoch(struct trainer *t, struct err *err) {
     if (every > 0 && epoch.epoch % every == 0 && t->done * 2 <= t->steps) status = apply_order(t, err);
     if (!status && t->held_out && !last) status = look(t, &epoch, err);
     if (status) return status;
-    epoch.loss = t->epoch_loss / t->epoch_steps;
-    epoch.accuracy = (double)t->epoch_correct / t->epoch_images;
+    epoch.loss = t->progress.epoch_loss / t->progress.epoch_steps;
+    epoch.accuracy = (double)t->progress.epoch_correct / t->progress.epoch_images;
     for (int i = 0; i < epoch.nlevels; i++) {
         size_t n = strlen(held_out);
         snprintf(held_out + n, sizeof held_out - n, "%s level %d %.1f%%", i ? "," : "; held out:", epoch.levels[i],
@@ -292,9 +306,6 @@ static enum status end_epoch(struct trainer *t, struct err *err) {
     log_info("epoch %d: loss %.3f, accuracy %.1f%%%s, %.0f s", epoch.epoch, epoch.loss, 100 * epoch.accuracy,
              held_out, epoch.seconds);
     report_epoch(&t->report, &epoch);
-    t->epoch_loss = 0;
-    t->epoch_correct = t->epoch_images = t->epoch_steps = 0;
-    t->epoch_began_s = log_now_s();
     return STATUS_OK;
 }
 
@@ -345,11 +356,12 @@ static enum status one_step(struct trainer *t, float rate, struct averages *aver
     struct step_result result;
     enum status status = step_run(t->step, t->images, t->done, rate, &result, err);
     if (status) return status;
+    if (t->done % t->per_epoch == 0) t->progress = (struct checkpoint_progress){ .seconds = t->progress.seconds };
     t->done++;
-    t->epoch_loss += result.loss;
-    t->epoch_steps++;
-    t->epoch_correct += result.correct;
-    t->epoch_images += result.images;
+    t->progress.epoch_loss += result.loss;
+    t->progress.epoch_steps++;
+    t->progress.epoch_correct += result.correct;
+    t->progress.epoch_images += result.images;
     average(averages, &result);
     return STATUS_OK;
 }
@@ -361,7 +373,6 @@ static enum status run_steps(struct trainer *t, struct err *err) {
     enum status status = STATUS_OK;
     if (first == t->steps) return STATUS_OK;
     log_progress_start(&progress, "train", t->steps - first);
-    t->epoch_began_s = averages.line_began_s;
     while (!status && t->done < t->steps) {
         float rate = schedule_rate(&t->setup->schedule, t->done + 1);
         if (t->config->stop && *t->config->stop) status = stopped(t, err);
@@ -378,7 +389,20 @@ static enum status run_steps(struct trainer *t, struct err *err) {
 /* ---- the end --------------------------------------------------------------- */
 
 /* The settings, and how it ended. */
-static char *training_json(const struct trainer *t, const double *uniform) {
+static bool add_test(cJSON *root, const struct measure_test *test) {
+    cJSON *list = cJSON_AddArrayToObject(root, "random_plans");
+    bool good = list != NULL;
+    for (int i = 0; good && i < test->plans.n; i++) {
+        const struct plan *plan = test->plans.plans[i];
+        cJSON *item = cJSON_CreateObject();
+        good = json_append(list, item) && json_add(item, "level", cJSON_CreateIntArray(plan->level, plan->nblocks)) &&
+               json_add(item, "link", cJSON_CreateIntArray(plan->link, plan->nblocks)) &&
+               json_add(item, "accuracy", cJSON_CreateNumber(test->accuracy[i]));
+    }
+    return good;
+}
+
+static char *training_json(const struct trainer *t, const double *uniform, const struct measure_test *test) {
     cJSON *root = cJSON_Parse(t->settings), *list = uniform ? cJSON_AddArrayToObject(root, "uniform") : NULL;
     bool good = root != NULL && (!uniform || list);
     for (int i = 0; good && uniform && i < t->model->levels->nlevels; i++)
@@ -386,7 +410,7 @@ static char *training_json(const struct trainer *t, const double *uniform) {
     if (good && t->model->accuracy) {
         good = json_add(root, "accuracy_model_error", cJSON_CreateNumber(t->model->accuracy->held_out_error)) &&
                json_add(root, "accuracy_model_worst", cJSON_CreateNumber(t->model->accuracy->held_out_worst)) &&
-               json_add(root, "measured_images", cJSON_CreateNumber(t->model->accuracy->samples));
+               json_add(root, "measured_images", cJSON_CreateNumber(t->model->accuracy->samples)) && add_test(root, test);
     }
     char *text = good ? cJSON_PrintUnformatted(root) : NULL;
     cJSON_Delete(root);
@@ -405,10 +429,10 @@ static enum status calibrate(struct trainer *t, struct err *err) {
     return status;
 }
 
-static enum status finish(struct trainer *t, struct err *err) {
+/* The order, the counts, the batch-norm rows, and what they are worth. */
+static enum status complete(struct trainer *t, double *uniform, struct measure_test *test, struct err *err) {
     const struct trainer_config *config = t->config;
     struct model *model = t->model;
-    double uniform[PLAN_MAX_LEVELS];
     enum status status = STATUS_OK;
     if (config->robust.mode == ROBUST_NONE && config->order != ORDER_NONE) status = apply_order(t, err);
     if (!status && config->allocate) status = allocate_by_sensitivity(t->network, model, t->held_out, err);
@@ -417,24 +441,55 @@ static enum status finish(struct trainer *t, struct err *err) {
         status = calibrate(t, err);
     }
     if (!status && t->held_out)
-        status = measure_model(t->network, model, t->held_out, config->measure_plans, config->setup.seed, uniform, err);
+        status = measure_model(t->network, model, t->held_out, config->measure_plans, config->setup.seed, uniform, test, err);
     if (status) return status;
     free(model->training);
-    model->training = training_json(t, t->held_out ? uniform : NULL);
+    model->training = training_json(t, t->held_out ? uniform : NULL, test);
     if (!model->training) return err_memory(err, "training record");
     model->darknet.seen = (uint64_t)t->steps * (uint64_t)t->setup->batch;
-    report_done(&t->report, model->training);
-    if ((status = report_close(&t->report, err)) || (status = model_save(model, config->output, err))) return status;
-    unlink(t->checkpoint_path);
-    if (!t->held_out) {
-        log_warn("no images were held out: %s has no accuracy model", config->output);
-        return STATUS_OK;
+    return STATUS_OK;
+}
+
+static enum status write_summary(struct trainer *t, const double *uniform, const struct measure_test *test,
+                                 struct err *err) {
+    const struct checkpoint_progress *p = &t->progress;
+    count_time(t);
+    struct summary summary = {
+        .config = t->config,
+        .setup = t->setup,
+        .steps = t->steps,
+        .seconds = p->seconds,
+        .loss = p->epoch_steps ? p->epoch_loss / p->epoch_steps : -1,
+        .accuracy = p->epoch_images ? (double)p->epoch_correct / p->epoch_images : 0,
+        .uniform = uniform,
+        .test = test,
+    };
+    return summary_write(&summary, err);
+}
+
+/* The model goes first: once it is there, the checkpoint is not needed, whatever becomes of the rest. */
+static enum status finish(struct trainer *t, struct err *err) {
+    const struct trainer_config *config = t->config;
+    const struct model *model = t->model;
+    double accuracy[PLAN_MAX_LEVELS], *uniform = t->held_out ? accuracy : NULL;
+    struct measure_test test = { 0 };
+    enum status status = complete(t, accuracy, &test, err);
+    if (!status) status = model_save(model, config->output, err);
+    if (!status) {
+        unlink(t->checkpoint_path);
+        report_done(&t->report, model->training);
+        status = report_close(&t->report, err);
     }
-    if (model->accuracy)
+    if (!status) status = write_summary(t, uniform, &test, err);
+    measure_test_free(&test);
+    if (status) return status;
+    if (!uniform) log_warn("no images were held out: %s has no accuracy model", config->output);
+    else if (model->accuracy)
         log_info("%s: accuracy model off by %.2f points on average, %.2f at worst, over %d random plans (%d images)",
                  config->output, 100 * model->accuracy->held_out_error, 100 * model->accuracy->held_out_worst,
                  config->measure_plans, model->accuracy->samples);
-    return report_levels(model, uniform, config->json, err);
+    log_info("summary: %s.txt", config->output);
+    return uniform ? report_levels(model, uniform, config->json, stdout, err) : STATUS_OK;
 }
 
 enum status trainer_run(const struct trainer_config *config, struct err *err) {

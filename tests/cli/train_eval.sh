@@ -2,50 +2,7 @@
 # train, eval and classifier on a small drawn dataset: what they print, and how
 # they refuse what cannot be.
 . "$(dirname "$0")/../lib.sh"
-cd "$work"
-
-cat >net.cfg <<'C'
-[net]
-width=16
-height=16
-channels=3
-batch=16
-subdivisions=2
-learning_rate=.05
-policy=onecycle
-epochs=4
-label_smoothing=.1
-flip=1
-pad_crop=2
-[prune]
-levels=1,.5,.25
-align=2
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=relu
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=relu
-[convolutional]
-batch_normalize=1
-filters=16
-size=1
-activation=relu
-[avgpool]
-[connected]
-output=3
-activation=linear
-[softmax]
-C
-does "$train" synth data --images 240 --size 64 --classes fox,boar,empty --threads 1
+. "$(dirname "$0")/../tiny_training.sh"
 
 for mode in none drop sandwich; do
     does "$train" train data net.cfg -o $mode.st --robust $mode --threads 1 --hold-out 30 --log $mode.jsonl

@@ -114,6 +114,7 @@ static void test_measure(void **state) {
     struct fixture *f = *state;
     struct err err;
     struct measure_set plans = { 0 };
+    struct measure_test test = { 0 };
     struct loader *images;
     struct loader_batch batch;
     struct loader_config loading = { .dataset = &f->dataset, .preproc = f->model->preproc, .batch = 3 };
@@ -139,10 +140,16 @@ static void test_measure(void **state) {
         }
         assert_float_equal(accuracy[p], (double)correct / measured, 1e-9);
     }
-    assert_int_equal(measure_model(f->network, f->model, images, 20, 1, uniform, &err), STATUS_OK);
+    assert_int_equal(measure_model(f->network, f->model, images, 20, 1, uniform, &test, &err), STATUS_OK);
     assert_non_null(f->model->accuracy);
     assert_int_equal(f->model->accuracy->samples, IMAGES);
     assert_true(f->model->accuracy->held_out_worst >= f->model->accuracy->held_out_error);
+    /* The test's plans and what was measured of them are those that the error was told from. */
+    double off = 0;
+    assert_int_equal(test.plans.n, 20);
+    for (int i = 0; i < 20; i++) off += fabs(accuracy_predict(f->model->accuracy, test.plans.plans[i]) - test.accuracy[i]) / 20;
+    assert_true(fabs(off - f->model->accuracy->held_out_error) < 1e-12);
+    measure_test_free(&test);
     measure_set_free(&plans);
     loader_destroy(&images);
 }
