@@ -1,7 +1,11 @@
 #include "common/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -98,6 +102,23 @@ static void close_all(struct file_replace *file) {
 void file_replace_abort(struct file_replace *file) {
     if (file->temporary) unlink(file->temporary);
     close_all(file);
+}
+
+static bool is_gone(long pid) { return pid > 0 && pid <= INT_MAX && kill((pid_t)pid, 0) != 0 && errno == ESRCH; }
+
+void file_replace_tidy(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t n = strlen(name);
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    DIR *dir = folder ? opendir(folder) : NULL;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char *end;
+        if (strncmp(entry->d_name, name, n) != 0 || strncmp(entry->d_name + n, ".tmp", 4) != 0) continue;
+        long pid = strtol(entry->d_name + n + 4, &end, 10);
+        if (end != entry->d_name + n + 4 && !*end && is_gone(pid)) unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir) closedir(dir);
+    free(folder);
 }
 
 /* The rename must survive a power cut: sync the folder that holds the name. */

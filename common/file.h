@@ -22,6 +22,9 @@ struct file_replace {
 enum status file_replace_open(struct file_replace *file, const char *path, struct err *err) MUST_CHECK;
 enum status file_replace_commit(struct file_replace *file, struct err *err) MUST_CHECK;
 void file_replace_abort(struct file_replace *file);
+/* Removes what replacements of `path` left when they were killed: the temporary
+ * files of processes that are no more. */
+void file_replace_tidy(const char *path);
 
 /* Creates a folder and those above it; an existing one is no error. */
 enum status file_make_folder(const char *path, struct err *err) MUST_CHECK;

@@ -4,10 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BAR_WIDTH = 24 };
+enum { BAR_WIDTH = 24, MIN_BAR = 4, SPARE = 4, MAX_LINE = 256 };
 static const double redraw_s = 1.0 / 6, interval_s = 10;
 
 static const char *program = "espalier";
@@ -66,6 +67,30 @@ static void format_duration(char *out, size_t size, double seconds) {
     else snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
 }
 
+/* Characters in a line of the terminal. */
+static int terminal_columns(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* In one line of the terminal, where it can be redrawn: a narrow one costs the
+ * bar its width, then the text its end. The width stays while the text's length
+ * changes a little. */
+static void format_bar(char line[2 * MAX_LINE], struct log_progress *p, double share, bool last, const char *eta,
+                       const char *detail) {
+    char bar[BAR_WIDTH + 1], text[MAX_LINE];
+    int columns = terminal_columns(), room = columns - 1 < 2 * MAX_LINE ? columns - 1 : 2 * MAX_LINE - 1;
+    snprintf(text, sizeof text, "%3.0f%% %s %s  %s", 100 * share, last ? "in" : "eta", eta, detail);
+    int left = room - (int)strlen(p->label) - (int)strlen(text) - 4;
+    if (p->columns != columns) p->width = left - SPARE < BAR_WIDTH ? left - SPARE : BAR_WIDTH;
+    p->columns = columns;
+    for (int i = 0; i < p->width; i++) bar[i] = i < (int)(share * p->width) ? '#' : '.';
+    bar[p->width > 0 ? p->width : 0] = '\0';
+    if (p->width >= MIN_BAR) snprintf(line, 2 * MAX_LINE, "%s [%s] %s", p->label, bar, text);
+    else snprintf(line, 2 * MAX_LINE, "%s %s", p->label, text);
+    line[room] = '\0';
+}
+
 static void draw(struct log_progress *p, double done, const char *detail, bool last) {
     double now = log_now_s(), elapsed = now - p->started_s;
     double share = p->total > 0 ? done / p->total : 1;
@@ -76,13 +101,9 @@ static void draw(struct log_progress *p, double done, const char *detail, bool l
 
     pthread_mutex_lock(&lock);
     if (p->terminal) {
-        char bar[BAR_WIDTH + 1];
-        int full = (int)(share * BAR_WIDTH);
-        memset(bar, '#', (size_t)full);
-        memset(bar + full, '.', (size_t)(BAR_WIDTH - full));
-        bar[BAR_WIDTH] = '\0';
-        fprintf(stderr, "\r\033[K%-12s [%s] %3.0f%% %s %s  %s", p->label, bar, 100 * share, last ? "in" : "eta", eta,
-                detail ? detail : "");
+        char line[2 * MAX_LINE];
+        format_bar(line, p, share, last, eta, detail ? detail : "");
+        fprintf(stderr, "\r\033[K%s", line);
         if (last) fputc('\n', stderr);
         bar_open = !last;
     } else {

@@ -22,6 +22,7 @@ struct log_progress {
     const char *label; /* borrowed */
     double total, started_s, shown_s;
     bool terminal, drawn;
+    int columns, width; /* of the terminal when it was last drawn, and of the bar */
 };
 
 /* `total`: the count at which the work is done. */

@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include "common/file.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "train/allocate.h"
@@ -157,6 +158,13 @@ static enum status open_network(struct trainer *t, struct err *err) {
     return step_create(&t->step, &stepping, t->network, t->model, err);
 }
 
+/* Behind a failure to write. */
+static enum status say_what_is_left(const struct trainer *t, enum status status, struct err *err) {
+    if (access(t->checkpoint_path, F_OK) == 0)
+        err_hint(err, "%s stays; once there is room, go on with the same command and --resume", t->checkpoint_path);
+    return status;
+}
+
 static void count_time(struct trainer *t) {
     double now = log_now_s();
     t->progress.seconds += now - t->clock_s;
@@ -169,7 +177,8 @@ static enum status save_checkpoint(struct trainer *t, struct err *err) {
     count_time(t);
     struct checkpoint checkpoint = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc,
                                      .settings = t->settings };
-    return checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
+    enum status status = checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
+    return status ? say_what_is_left(t, status, err) : STATUS_OK;
 }
 
 static enum status resume(struct trainer *t, struct err *err) {
@@ -239,6 +248,8 @@ static enum status open_run(struct trainer *t, struct err *err) {
         t->checkpoint_path = NULL;
         return err_memory(err, "settings");
     }
+    file_replace_tidy(config->output);
+    file_replace_tidy(t->checkpoint_path);
     if (!config->resume && access(t->checkpoint_path, F_OK) == 0)
         log_warn("%s, of an unfinished run, will be replaced; --resume would go on with it", t->checkpoint_path);
     if (config->resume) status = resume(t, err);
@@ -342,8 +353,8 @@ static void show(struct trainer *t, struct averages *a, struct log_progress *pro
         .images_per_s = (double)a->line_images / (log_now_s() - a->line_began_s + 1e-9),
     };
     char detail[120];
-    snprintf(detail, sizeof detail, "epoch=%d loss=%.3f acc=%.3f lr=%.3g img/s=%.0f", line.epoch, line.loss,
-             line.accuracy, line.rate, line.images_per_s);
+    snprintf(detail, sizeof detail, "loss=%.3f acc=%.3f lr=%.2g img/s=%.0f", line.loss, line.accuracy,
+             line.rate, line.images_per_s);
     if (t->done == t->steps) log_progress_end(progress, detail);
     else log_progress_update(progress, t->done - first, detail);
     if (t->done % lines != 0) return;
@@ -474,7 +485,7 @@ static enum status finish(struct trainer *t, struct err *err) {
     double accuracy[PLAN_MAX_LEVELS], *uniform = t->held_out ? accuracy : NULL;
     struct measure_test test = { 0 };
     enum status status = complete(t, accuracy, &test, err);
-    if (!status) status = model_save(model, config->output, err);
+    if (!status && (status = model_save(model, config->output, err))) status = say_what_is_left(t, status, err);
     if (!status) {
         unlink(t->checkpoint_path);
         report_done(&t->report, model->training);
