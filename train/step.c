@@ -69,32 +69,52 @@ static bool all_finite(const float *values, size_t n) {
     return true;
 }
 
-/* Names the first layer that holds or puts out something that is not a finite number. */
-static enum status diverged(const struct step *step, int index, struct err *err) {
-    const struct network_view view = network_view(step->network);
-    const struct net *net = step->model->net;
-    char where[80] = "the loss";
-    bool found = false;
-    for (int i = 0; !found && i < view.nparams; i++) {
-        if (all_finite(view.values + view.params[i].offset, view.params[i].size)) continue;
-        snprintf(where, sizeof where, "%s", view.params[i].name);
-        found = true;
-    }
-    for (int i = 0; !found && i < net->nlayers; i++) {
-        int channels;
-        struct net_shape shape = net_shape_of(net, i);
-        size_t room = net_shape_size(shape) * (size_t)(step->config.batch / step->config.subdivisions);
-        float *out = malloc(room * sizeof *out);
-        if (out && network_activation(step->network, i, out, &channels, NULL) == STATUS_OK &&
-            !all_finite(out, room / (size_t)shape.c * (size_t)channels)) {
-            snprintf(where, sizeof where, "the output of layer %d (%s)", i, net_kind_name(net->layers[i].kind));
-            found = true;
-        }
-        free(out);
-    }
+static enum status diverged(int index, const char *where, struct err *err) {
     err_set(err, STATUS_FORMAT, "training diverged in step %d, seen first in %s", index + 1, where);
     err_hint(err, "lower learning_rate (or raise burn_in) in [net]; the last checkpoint is kept");
     return STATUS_FORMAT;
+}
+
+/* A gradient that is no number spreads to the layers in front: the last of them is where it began. */
+enum status step_check(const struct step *step, int index, struct err *err) {
+    const struct network_view view = network_view(step->network);
+    for (int i = view.nparams - 1; i >= 0; i--)
+        if (!all_finite(view.values + view.params[i].offset, view.params[i].size))
+            return diverged(index, view.params[i].name, err);
+    return STATUS_OK;
+}
+
+/* The largest magnitude of a layer's output; infinite if it holds something that is not a number. */
+static float largest_output(const struct step *step, int layer) {
+    struct net_shape shape = net_shape_of(step->model->net, layer);
+    size_t room = net_shape_size(shape) * (size_t)(step->config.batch / step->config.subdivisions);
+    float largest = 0, *out = malloc(room * sizeof *out);
+    int channels;
+    if (out && network_activation(step->network, layer, out, &channels, NULL) == STATUS_OK)
+        for (size_t i = 0; i < room / (size_t)shape.c * (size_t)channels; i++) {
+            float x = isfinite(out[i]) ? fabsf(out[i]) : INFINITY;
+            if (x > largest) largest = x;
+        }
+    free(out);
+    return largest;
+}
+
+/* Behind a forward pass whose loss is no number, or absurd: the first layer that
+ * puts out something that is not a number, or else the one with the largest output. */
+static enum status loss_diverged(const struct step *step, int index, double loss, struct err *err) {
+    const struct net *net = step->model->net;
+    int layer = 0;
+    float largest = -1;
+    char where[120];
+    enum status status = step_check(step, index, err);
+    if (status) return status;
+    for (int i = 0; i <= net_logits_layer(net) && !isinf(largest); i++) {
+        float here = largest_output(step, i);
+        if (here > largest) largest = here, layer = i;
+    }
+    snprintf(where, sizeof where, "the output of layer %d (%s): up to %.3g, loss %.3g", layer,
+             net_kind_name(net->layers[layer].kind), (double)largest, loss);
+    return diverged(index, where, err);
 }
 
 /* What a pruned pass learns from: soft labels, mixed with the true ones. */
@@ -158,7 +178,7 @@ static enum status run_part(struct step *step, const struct loader_batch *part, 
         network_set_levels(step->network, step->passes[p].levels);
         enum status status = shuffle(step, &step->passes[p], false, err);
         if (!status) status = forward(step, part, p, teacher, random_next(&random), &loss, &correct, err);
-        if (!status && !(fabs(loss) <= LOSS_LIMIT)) status = diverged(step, index, err);
+        if (!status && !(fabs(loss) <= LOSS_LIMIT)) status = loss_diverged(step, index, loss, err);
         if (!status) status = network_backward(step->network, step->dlogits, err);
         enum status back = shuffle(step, &step->passes[p], true, status ? NULL : err);
         if (!status) status = back;

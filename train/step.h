@@ -50,4 +50,8 @@ void step_destroy(struct step **step);
 enum status step_run(struct step *step, struct loader *images, int index, float rate, struct step_result *result,
                      struct err *err) MUST_CHECK;
 
+/* That all parameters are numbers behind step `index`; STATUS_FORMAT names a
+ * tensor where they are not. */
+enum status step_check(const struct step *step, int index, struct err *err) MUST_CHECK;
+
 #endif

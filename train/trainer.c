@@ -174,10 +174,12 @@ static void count_time(struct trainer *t) {
 
 static enum status save_checkpoint(struct trainer *t, struct err *err) {
     struct network_view view = network_view(t->network);
+    enum status status = step_check(t->step, t->done - 1, err);
+    if (status) return status;
     count_time(t);
     struct checkpoint checkpoint = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc,
                                      .settings = t->settings };
-    enum status status = checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
+    status = checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
     return status ? say_what_is_left(t, status, err) : STATUS_OK;
 }
 
@@ -489,9 +491,8 @@ static enum status finish(struct trainer *t, struct err *err) {
     if (!status) {
         unlink(t->checkpoint_path);
         report_done(&t->report, model->training);
-        status = report_close(&t->report, err);
+        status = write_summary(t, uniform, &test, err);
     }
-    if (!status) status = write_summary(t, uniform, &test, err);
     measure_test_free(&test);
     if (status) return status;
     if (!uniform) log_warn("no images were held out: %s has no accuracy model", config->output);
@@ -500,7 +501,8 @@ static enum status finish(struct trainer *t, struct err *err) {
                  config->output, 100 * model->accuracy->held_out_error, 100 * model->accuracy->held_out_worst,
                  config->measure_plans, model->accuracy->samples);
     log_info("summary: %s.txt", config->output);
-    return uniform ? report_levels(model, uniform, config->json, stdout, err) : STATUS_OK;
+    if (uniform) status = report_levels(model, uniform, config->json, stdout, err);
+    return status ? status : report_close(&t->report, err);
 }
 
 enum status trainer_run(const struct trainer_config *config, struct err *err) {
