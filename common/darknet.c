@@ -294,7 +294,7 @@ static bool strides_alone(const struct net_layer *l) {
 }
 
 static void write_layer(const struct model *model, struct cfg_writer *w, int layer, const int *new_index) {
-    static const char *const stride[] = {"stride", NULL};
+    static const char *const except[] = {"torch", "torch_bn", "stride", NULL}, *const ours[] = {"torch", "torch_bn", NULL};
     const struct net_layer *l = &model->net->layers[layer];
     const struct cfg_section *section = net_section(model->cfg, layer);
     if (l->kind == NET_BATCHNORM && replaces_batchnorm(model)) {
@@ -306,7 +306,7 @@ static void write_layer(const struct model *model, struct cfg_writer *w, int lay
         cfg_writer_option(w, "size", "1");
         cfg_writer_option(w, "stride", "%d", l->stride);
     }
-    cfg_writer_layer(w, section, l, new_index, new_index[layer + 1], strides_alone(l) ? stride : NULL);
+    cfg_writer_layer(w, section, l, new_index, new_index[layer + 1], strides_alone(l) ? except : ours);
 }
 
 enum status darknet_cfg(const struct model *model, char **text, struct err *err) {

@@ -39,6 +39,7 @@ struct image_preproc {
     int c, h, w;
     enum image_fit fit;
     enum image_decode decode;
+    int resize; /* crop: the shorter side becomes this, then the centre is cut out, as torchvision does; 0: as above */
     float mean[4], std[4]; /* per channel: (x - mean) / std */
 };
 
@@ -71,6 +72,12 @@ enum status image_letterbox(struct image *out, const struct image *in, int w, in
 /* The [h, w] window at (x, y); outside of the image the nearest pixel, as Darknet. */
 enum status image_crop(struct image *out, const struct image *in, int x, int y, int w, int h,
                        struct err *err) MUST_CHECK;
+
+/* torchvision's Resize and CenterCrop: the shorter side becomes `resize` (at
+ * least w and h), bilinear and antialiased; the centred window. `out`: [c, h, w]
+ * f32, 0 to 1, caller's. */
+enum status image_resize_crop(const struct image_u8 *image, int resize, int w, int h, float *out,
+                              struct err *err) MUST_CHECK;
 
 /* Whether size, fit, decoder and normalisation make sense. */
 enum status image_preproc_check(const struct image_preproc *preproc, struct err *err) MUST_CHECK;

@@ -25,6 +25,10 @@ enum status image_preproc_check(const struct image_preproc *p, struct err *err) 
                        MAX_SIDE);
     if ((unsigned)p->fit >= (unsigned)COUNT(fit_names) || (unsigned)p->decode >= (unsigned)COUNT(decode_names))
         return err_set(err, STATUS_FORMAT, "preprocessing of an unknown kind");
+    const int side = p->w > p->h ? p->w : p->h;
+    if (p->resize && (p->fit != IMAGE_CROP || p->resize < side || p->resize > MAX_SIDE))
+        return err_set(err, STATUS_FORMAT, "preprocessing resizes to %d; that goes with crop, and from %d to %d pixels",
+                       p->resize, side, MAX_SIDE);
     for (int k = 0; k < p->c; k++)
         if (!isfinite(p->mean[k]) || !isfinite(p->std[k]) || p->std[k] <= 0)
             return err_set(err, STATUS_FORMAT,
@@ -34,6 +38,7 @@ enum status image_preproc_check(const struct image_preproc *p, struct err *err) 
 }
 
 int image_want_side(const struct image_preproc *preproc) {
+    if (preproc->resize) return preproc->resize;
     return preproc->w > preproc->h ? preproc->w : preproc->h;
 }
 
@@ -65,7 +70,8 @@ char *image_preproc_json(const struct image_preproc *preproc) {
               cJSON_AddNumberToObject(root, "height", preproc->h) &&
               cJSON_AddNumberToObject(root, "width", preproc->w) &&
               cJSON_AddStringToObject(root, "fit", fit_names[preproc->fit]) &&
-              cJSON_AddStringToObject(root, "decode", decode_names[preproc->decode]);
+              cJSON_AddStringToObject(root, "decode", decode_names[preproc->decode]) &&
+              (!preproc->resize || cJSON_AddNumberToObject(root, "resize", preproc->resize));
     cJSON *mean = cJSON_AddArrayToObject(root, "mean"), *std = cJSON_AddArrayToObject(root, "std");
     for (int k = 0; ok && k < preproc->c; k++)
         ok = cJSON_AddItemToArray(mean, number(preproc->mean[k])) &&
@@ -109,9 +115,12 @@ enum status image_preproc_parse(struct image_preproc *out, const char *json, str
     p.w = integer(cJSON_GetObjectItemCaseSensitive(root, "width"));
     int fit = name_of(cJSON_GetObjectItemCaseSensitive(root, "fit"), fit_names, COUNT(fit_names));
     int decode = name_of(cJSON_GetObjectItemCaseSensitive(root, "decode"), decode_names, COUNT(decode_names));
+    const cJSON *resize = cJSON_GetObjectItemCaseSensitive(root, "resize");
+    if (resize) p.resize = integer(resize);
     if (!cJSON_IsObject(root)) wrong = "it is not a JSON object";
     else if (p.c != 1 && p.c != 3) wrong = "\"channels\" is not 1 or 3";
     else if (fit < 0) wrong = "\"fit\" is none of letterbox, crop, stretch";
+    else if (p.resize < 0) wrong = "\"resize\" is not a number of pixels";
     else if (decode < 0) wrong = "\"decode\" is none of exact, fast";
     else if (!floats(cJSON_GetObjectItemCaseSensitive(root, "mean"), p.c, p.mean) ||
              !floats(cJSON_GetObjectItemCaseSensitive(root, "std"), p.c, p.std))

@@ -226,6 +226,8 @@ enum status image_fit(const struct image_preproc *preproc, const struct image_u8
         return err_set(err, STATUS_USAGE, "an image of %d channels for a network that takes %d", image->c, preproc->c);
     if (preproc->fit == IMAGE_LETTERBOX) {
         status = letterbox_into(input, from, image->c, w, h, dark_line, err);
+    } else if (preproc->fit == IMAGE_CROP && preproc->resize) {
+        status = image_resize_crop(image, preproc->resize, w, h, input, err);
     } else {
         if (preproc->fit == IMAGE_CROP) {
             struct rect r = crop_rect(image->w, image->h, w, h);

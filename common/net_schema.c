@@ -38,6 +38,7 @@ static const struct cfg_key net_keys[] = {
     {"mean", "subtracted from the input, per channel"},
     {"std", "divides the input, per channel"},
     {"fit", "crop, letterbox or stretch: how an image becomes the input"},
+    {"resize", "with fit=crop: the shorter side becomes this first, as in torchvision"},
     {"center", IGNORED},
     {"min_ratio", IGNORED},
     {"max_ratio", IGNORED},
@@ -69,6 +70,8 @@ static const struct cfg_key convolutional_keys[] = {
     {"groups", "convolution groups; equal to the channels: depthwise"},
     {"batch_normalize", "1: batch norm"},
     {"activation", "activation"},
+    {"torch", "PyTorch's name of the module that its weights come from"},
+    {"torch_bn", "and of that of its batch norm"},
     {"flipped", IGNORED},
     {"binary", "refused unless 0"},
     {"xnor", "refused unless 0"},
@@ -76,7 +79,12 @@ static const struct cfg_key convolutional_keys[] = {
     LAYER_KEYS,
 };
 static const struct cfg_key connected_keys[] = {
-    {"output", "outputs"}, {"activation", "activation"}, {"batch_normalize", "1: batch norm"}, LAYER_KEYS};
+    {"output", "outputs"},
+    {"activation", "activation"},
+    {"batch_normalize", "1: batch norm"},
+    {"torch", "PyTorch's name of the module that its weights come from"},
+    {"torch_bn", "and of that of its batch norm"},
+    LAYER_KEYS};
 static const struct cfg_key batchnorm_keys[] = {LAYER_KEYS};
 static const struct cfg_key maxpool_keys[] = {
     {"size", "window side"}, {"stride", "stride"}, {"padding", "border in all, both sides together"}, LAYER_KEYS};

@@ -19,7 +19,9 @@ static void print_head(const struct info *info) {
     else printf("takes images of %dx%dx%d", m->net->input.w, m->net->input.h, m->net->input.c);
     if (!m->ends.nincoming) {
         static const char *const fits[] = {"letterbox", "crop", "stretch"};
-        printf(": %s, %s decoding", fits[p->fit], p->decode == IMAGE_EXACT ? "exact" : "fast");
+        printf(": %s", fits[p->fit]);
+        if (p->resize) printf(" of %d", p->resize);
+        printf(", %s decoding", p->decode == IMAGE_EXACT ? "exact" : "fast");
         for (int c = 0; c < p->c && c < 4; c++)
             printf("%s%g/%g", c ? ", " : ", mean/std ", (double)p->mean[c], (double)p->std[c]);
     }

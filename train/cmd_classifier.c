@@ -3,7 +3,6 @@
  * Darknet prints it. */
 #include "train/commands.h"
 
-#include "common/darknet.h"
 #include "common/file.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -11,6 +10,7 @@
 #include "train/loss.h"
 #include "train/measure.h"
 #include "train/trainer.h"
+#include "train/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,7 +165,7 @@ enum status cmd_classifier(int argc, char **argv, struct err *err) {
         if ((status = data_top(a.data, &a.top, err))) return status;
     }
     struct model *model;
-    if ((status = setup_load(&model, a.cfg, a.weights, err))) return status;
+    if ((status = weights_load(&model, a.cfg, a.weights, err))) return status;
     status = predicting ? predict(&a, model, err) : valid(&a, model, err);
     model_destroy(&model);
     return status;

@@ -1,4 +1,4 @@
-/* convert: from Darknet's cfg and weights to a model file, and back. */
+/* convert: from Darknet's or PyTorch's weights to a model file, and back to Darknet's. */
 #include "train/commands.h"
 
 #include "common/darknet.h"
@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/model.h"
 #include "common/options.h"
+#include "train/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,19 +45,12 @@ static enum status read_labels(struct model *model, const char *path, struct err
     return STATUS_OK;
 }
 
-static enum status from_darknet(const char *cfg_path, const char *weights, const char *labels, const char *output,
-                                struct err *err) {
-    struct cfg *cfg;
-    struct model *model = NULL;
-    enum status status = cfg_load(&cfg, cfg_path, err);
+static enum status to_model(const char *cfg, const char *weights, const char *labels, const char *output,
+                            struct err *err) {
+    struct model *model;
+    enum status status = weights_import(&model, cfg, weights, err);
     if (status) return status;
-    status = model_create(&model, cfg, 1, err);
-    if (status) {
-        cfg_destroy(&cfg);
-        return status;
-    }
-    status = darknet_read(model, weights, err);
-    if (!status && labels) status = read_labels(model, labels, err);
+    if (labels) status = read_labels(model, labels, err);
     if (!status) status = model_save(model, output, err);
     if (!status) log_info("%s: %d layers, %d classes", output, model->net->nlayers, model->net->classes);
     model_destroy(&model);
@@ -118,8 +112,8 @@ done:
 enum status cmd_convert(int argc, char **argv, struct err *err) {
     const char *cfg = NULL, *weights = NULL, *labels = NULL, *output = NULL, *folder = NULL;
     const struct option options[] = {
-        { "--cfg", 0, OPTION_STRING, &cfg, "CFG", "Darknet's network cfg" },
-        { "--weights", 0, OPTION_STRING, &weights, "FILE", "Darknet's .weights" },
+        { "--cfg", 0, OPTION_STRING, &cfg, "CFG", "the network: Darknet's cfg, or one with PyTorch's names, cfg/tv-*.cfg" },
+        { "--weights", 0, OPTION_STRING, &weights, "FILE", "Darknet's .weights, or a safetensors file of PyTorch's tensors" },
         { "--labels", 0, OPTION_STRING, &labels, "FILE", "one label a line, in the order of the classes" },
         { "--output", 'o', OPTION_STRING, &output, "MODEL", "the model file to write" },
         { "--to-darknet", 0, OPTION_STRING, &folder, "DIR", "write MODEL as cfg, weights, data and labels there" },
@@ -127,12 +121,13 @@ enum status cmd_convert(int argc, char **argv, struct err *err) {
     };
     const struct options_command usage = { "convert [MODEL]",
                                            "From Darknet: convert --cfg CFG --weights FILE -o MODEL\n"
+                                           "From PyTorch: convert --cfg cfg/tv-NAME.cfg --weights FILE -o MODEL\n"
                                            "To Darknet:   convert MODEL --to-darknet DIR", options, 0, 1 };
     int positional, help;
     enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
     if (status || help) return status;
     if (positional == 1 && folder && !cfg && !weights && !labels && !output) return to_darknet(argv[0], folder, err);
-    if (positional == 0 && !folder && cfg && weights && output) return from_darknet(cfg, weights, labels, output, err);
+    if (positional == 0 && !folder && cfg && weights && output) return to_model(cfg, weights, labels, output, err);
     err_set(err, STATUS_USAGE, "convert takes --cfg, --weights and -o, or MODEL and --to-darknet");
     err_hint(err, "see 'espalier-train convert --help'");
     return STATUS_USAGE;

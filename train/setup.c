@@ -1,8 +1,9 @@
 #include "train/setup.h"
 
-#include "common/darknet.h"
 #include "common/log.h"
 #include "train/loader.h"
+#include "train/preproc.h"
+#include "train/weights.h"
 
 #include <limits.h>
 #include <math.h>
@@ -64,35 +65,6 @@ enum status setup_batch(const struct cfg *cfg, int wanted, int *batch, int *subd
     return STATUS_FORMAT;
 }
 
-/* `key`: one number for all channels, or one each. */
-static enum status read_channels(const struct cfg *cfg, const char *key, int channels, float *values,
-                                 struct err *err) {
-    const struct cfg_section *net = cfg_find(cfg, "net");
-    const struct cfg_option *option = cfg_option(net, key);
-    float *list = NULL;
-    int n = 0;
-    enum status status = cfg_floats(cfg, net, key, &list, &n, err);
-    if (!status && option && n != 1 && n != channels)
-        status = cfg_error(cfg, option->line, err, "%s has %d values; there are %d channels", key, n, channels);
-    for (int c = 0; !status && option && c < channels; c++) values[c] = list[n == 1 ? 0 : c];
-    free(list);
-    return status;
-}
-
-static enum status read_fit(const struct cfg *cfg, enum image_fit *fit, struct err *err) {
-    static const char *const names[] = { "letterbox", "crop", "stretch" };
-    const struct cfg_option *option = cfg_option(cfg_find(cfg, "net"), "fit");
-    if (!option) return STATUS_OK;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(option->value, names[i]) == 0) {
-            *fit = (enum image_fit)i;
-            return STATUS_OK;
-        }
-    enum status status = cfg_error(cfg, option->line, err, "unknown fit '%s'", option->value);
-    err_hint(err, "one of letterbox, crop, stretch");
-    return status;
-}
-
 /* Where images are cut at random from enlarged ones, evaluation takes the
  * centre, as Darknet's validation does. */
 static enum status read_preproc(struct setup *setup, struct err *err) {
@@ -100,11 +72,7 @@ static enum status read_preproc(struct setup *setup, struct err *err) {
     struct image_preproc *p = &model->preproc;
     p->decode = IMAGE_FAST;
     p->fit = setup->augment.max_crop > 0 ? IMAGE_CROP : IMAGE_STRETCH;
-    enum status status = read_fit(model->cfg, &p->fit, err);
-    if (!status) status = read_channels(model->cfg, "mean", p->c, p->mean, err);
-    if (!status) status = read_channels(model->cfg, "std", p->c, p->std, err);
-    if (!status) status = image_preproc_check(p, err);
-    return status;
+    return preproc_read(p, model->cfg, err);
 }
 
 /* ---- normalisation --------------------------------------------------------- */
@@ -156,22 +124,6 @@ static enum status measure_normalisation(struct setup *setup, const struct setup
 
 /* ---- starting weights ------------------------------------------------------ */
 
-static bool has_suffix(const char *text, const char *suffix) {
-    size_t n = strlen(text), m = strlen(suffix);
-    return n >= m && strcmp(text + n - m, suffix) == 0;
-}
-
-enum status setup_load(struct model **out, const char *cfg, const char *weights, struct err *err) {
-    if (!has_suffix(weights, ".weights")) return model_load(out, weights, err);
-    struct model *model;
-    enum status status = setup_model(&model, cfg, err);
-    if (status) return status;
-    status = darknet_read(model, weights, err);
-    if (status) model_destroy(&model);
-    else *out = model;
-    return status;
-}
-
 /* Copies `from` where both have such a tensor. */
 static void copy(float *to, const float *from, size_t n) {
     if (to && from) memcpy(to, from, n * sizeof *to);
@@ -187,7 +139,7 @@ static bool same_shape(const struct model *a, const struct model *b, int layer) 
 static enum status open_source(struct setup *setup, const struct setup_config *config, struct err *err) {
     struct model *model = setup->model;
     struct net_shape size = model->net->input;
-    enum status status = setup_load(&setup->source, config->cfg, config->from, err);
+    enum status status = weights_load(&setup->source, config->cfg, config->from, err);
     if (status) return status;
     const struct model *source = setup->source;
     int shared = 0;

@@ -13,7 +13,7 @@
 
 struct setup_config {
     const char *data, *cfg;
-    const char *from; /* model file or Darknet .weights to start from, or NULL */
+    const char *from; /* what weights_load takes to start from, or NULL */
     int hold_out;     /* training images kept back; -1: a tenth, at most 1000 */
     int batch;        /* 0: the cfg's */
     bool normalize;   /* input's mean and std from the training images */
@@ -43,8 +43,6 @@ void setup_weights(struct setup *setup, struct network *network, uint64_t seed);
 enum status setup_model(struct model **model, const char *path, struct err *err) MUST_CHECK;
 /* Images of a step, `wanted` unless that is 0, and the parts of it, as [net] says. */
 enum status setup_batch(const struct cfg *cfg, int wanted, int *batch, int *subdivisions, struct err *err) MUST_CHECK;
-/* `weights`: a model file (`cfg` is not read), or Darknet's .weights for `cfg`. */
-enum status setup_load(struct model **model, const char *cfg, const char *weights, struct err *err) MUST_CHECK;
 /* That the data has as many classes as the network has outputs. */
 enum status setup_check_classes(const struct dataset *dataset, const struct model *model, struct err *err) MUST_CHECK;
 
