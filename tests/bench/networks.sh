@@ -5,7 +5,7 @@
 set -eu
 deploy=$1
 dir=$(dirname "$0")/../../cfg
-networks=${NETWORKS:-vgg-16 resnet18 resnet50 mobilenet mobilenetv2 resnet20 vgg16-cifar}
+networks=${NETWORKS:-vgg-16 tv-resnet18 tv-resnet50 mobilenet mobilenetv2 resnet20 vgg16-cifar}
 cores=$(nproc)
 for network in $networks; do
     if [ ! -f "$dir/$network.cfg" ]; then
