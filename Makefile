@@ -23,12 +23,20 @@ B       := build/$(TARGET)
 CC      := $(CROSS)gcc
 AR      := $(CROSS)gcc-ar
 
+# libFuzzer is clang's.
+ifeq ($(CONFIG),fuzz)
+CC      := clang
+AR      := ar
+endif
+
 WARN    := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
 CFLAGS_release := -O2 -g
 CFLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan    := -O1 -g -fsanitize=thread
+CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -Wno-unknown-pragmas -Wno-unknown-warning-option
 LDFLAGS_asan   := -fsanitize=address,undefined
 LDFLAGS_tsan   := -fsanitize=thread
+LDFLAGS_fuzz   := -fsanitize=fuzzer,address,undefined
 CFLAGS  ?=
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. -pthread -fno-math-errno $(WARN) -MMD -MP $(CFLAGS_$(CONFIG)) $(CFLAGS)
 LDFLAGS_ALL := -pthread $(LDFLAGS_$(CONFIG)) $(LDFLAGS)
@@ -43,6 +51,7 @@ DEPLOY_PACKAGES := libstb-dev$(DEB_ARCH) libjpeg62-turbo-dev$(DEB_ARCH) zlib1g-d
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu libc6-dev-$(subst aarch64,arm64,$(ARCH))-cross)
 TRAIN_PACKAGES := libdnnl-dev
 TEST_PACKAGES  := libcmocka-dev$(DEB_ARCH) sqlite3 python3 python3-numpy darknet gnuplot-nox
+FUZZ_PACKAGES  := clang libclang-rt-14-dev
 DEMO_PACKAGES  := gnuplot-nox sqlite3 python3
 BENCH_TRAIN_PACKAGES := python3 python3-torch
 
@@ -56,6 +65,7 @@ DEPS := build/.packages$(if $(CROSS),-$(ARCH))
 $(DEPS)-deploy: tests/packages.sh ; $(call packages,$(DEPLOY_PACKAGES))
 $(DEPS)-train: tests/packages.sh  ; $(call packages,$(TRAIN_PACKAGES))
 $(DEPS)-test: tests/packages.sh   ; $(call packages,$(TEST_PACKAGES))
+$(DEPS)-fuzz: tests/packages.sh   ; $(call packages,$(FUZZ_PACKAGES))
 $(DEPS)-demo: tests/packages.sh   ; $(call packages,$(DEMO_PACKAGES))
 $(DEPS)-bench-train: tests/packages.sh ; $(call packages,$(BENCH_TRAIN_PACKAGES))
 
@@ -77,6 +87,8 @@ ISA_avx512   := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer
 ISA_neon     := -fno-schedule-insns
 # Sanitizers make unrolled tiles slow to compile beyond -O1.
 SIMD_release := -O3
+# Fuzzing runs the plain C kernels; clang would need minutes for these.
+SIMD_fuzz    := -O0 -fno-sanitize=all
 SIMD_OBJ := $(foreach isa,$(ISAS),$(patsubst %.c,$(B)/%.$(isa).o,$(SIMD_SRC)))
 DEPLOY_OBJ += $(SIMD_OBJ)
 
@@ -118,7 +130,7 @@ $(B)/espalier-deploy: $(B)/deploy/main.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy test check bench bench-train asan ubsan tsan demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy test check bench bench-train asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -145,6 +157,11 @@ $(B)/tests/%.o: tests/%.c | $(DEPS)-test $(DEPS)-deploy $(if $(CROSS),,$(DEPS)-t
 # What several tests share: tests/*.c.
 HELP_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard tests/*.c))
 $(eval $(call archive,$(B)/libtests.a,$(HELP_OBJ)))
+# A fuzz target's main() is libFuzzer's, or the one that replays the corpus.
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_SRC))
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$(CONFIG)),,$(B)/tests/fuzz/replay.o) $(B)/libdeploy.a $(B)/libcommon.a
+	$(LINK) -o $@ $(DEPLOY_LIBS)
 $(B)/tests/%: $(B)/tests/%.o $(B)/libtests.a $(B)/libdeploy.a $(if $(CROSS),,$(B)/libtrain.a) $(B)/libcommon.a
 	$(LINK) -o $@ -lcmocka $(DEPLOY_LIBS) $(if $(CROSS),,-ldnnl -lgomp)
 .PRECIOUS: $(B)/tests/%.o
@@ -153,8 +170,8 @@ $(B)/tests/%: $(B)/tests/%.o $(B)/libtests.a $(B)/libdeploy.a $(if $(CROSS),,$(B
 check: all $(FAST_BIN)
 	$(Q)tests/run.sh $(B) $(FAST_BIN) $(FAST_SH)
 ## test: every test
-test: all $(FAST_BIN) $(SLOW_BIN)
-	$(Q)tests/run.sh $(B) $(FAST_BIN) $(SLOW_BIN) $(FAST_SH) $(SLOW_SH)
+test: all $(FAST_BIN) $(SLOW_BIN) $(FUZZ_BIN)
+	$(Q)tests/run.sh $(B) $(FAST_BIN) $(SLOW_BIN) $(FUZZ_BIN) $(FAST_SH) $(SLOW_SH)
 ## asan: build and test with the address and undefined-behaviour sanitizers
 asan ubsan:
 	$(Q)$(MAKE) --no-print-directory CONFIG=asan test
@@ -177,6 +194,13 @@ bench-train: train $(DEPS)-bench-train
 bench: deploy
 	$(Q)tests/bench/networks.sh $(B)/espalier-deploy
 
+## fuzz: fuzz every entry point for untrusted bytes, FUZZ_SECONDS (60) each, with clang's libFuzzer
+FUZZ_SECONDS ?= 60
+fuzz: $(DEPS)-fuzz
+	$(Q)$(MAKE) --no-print-directory CONFIG=fuzz fuzz-run
+fuzz-run: $(FUZZ_BIN)
+	$(Q)tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_BIN)
+
 ## demo: the main job on an embedded default, a table and two plots at the end
 demo: all $(DEPS)-demo
 	$(Q)tests/demo.sh build/demo
@@ -195,4 +219,4 @@ help:
 	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 -include $(COMMON_OBJ:.o=.d) $(TRAIN_OBJ:.o=.d) $(DEPLOY_OBJ:.o=.d) $(B)/train/main.d $(B)/deploy/main.d \
-	$(FAST_BIN:=.d) $(SLOW_BIN:=.d) $(HELP_OBJ:.o=.d)
+	$(FAST_BIN:=.d) $(SLOW_BIN:=.d) $(FUZZ_BIN:=.d) $(B)/tests/fuzz/replay.d $(HELP_OBJ:.o=.d)

@@ -42,6 +42,7 @@ enum status image_stb_decode(struct image_u8 *image, const char *name, const uin
         err_hint(err, "JPEG, PNG, BMP, TGA and PNM files are images");
         return status;
     }
+    if (h < 0 && h != INT_MIN) h = -h; /* a BMP from top to bottom */
     enum status status = image_check_size(name, w, h, err);
     if (status != STATUS_OK) return status;
     bool pnm = bytes[0] == 'P';

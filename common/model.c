@@ -120,6 +120,11 @@ static enum status allocate_weights(struct model *model, struct err *err) {
     if (status) return status;
     size_t total = 0;
     for (int i = 0; i < n; i++) total += (slot_size(&slots[i]) + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+    if (total > MODEL_MAX_FLOATS) {
+        free(slots);
+        return err_set(err, STATUS_LIMIT, "%s: has %zu weights and batch-norm values; up to %d are possible",
+                       model->cfg->name, total, MODEL_MAX_FLOATS);
+    }
     total = total ? total : ALIGN_FLOATS;
     model->storage = aligned_alloc(ALIGN_FLOATS * sizeof(float), total * sizeof(float));
     if (!model->storage) {

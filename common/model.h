@@ -73,12 +73,16 @@ struct model {
     float *storage;           /* or one owned block, 64-byte aligned */
 };
 
+/* Weights and batch-norm rows of a model that is made rather than loaded. */
+enum { MODEL_MAX_FLOATS = 1 << 30 };
+
 /* From a cfg (taken over on success): graph, groups, levels, zeroed weights
  * (gamma and var 1) with room for `nrows` batch-norm rows; gamma and beta have
  * one. With nlevels^2 rows (or 0, which means that) the row map holds all
  * pairs, row = own*nlevels+incoming; otherwise (0,0) only. Batch norm is of the
  * torch form, eps 1e-5. Preprocessing: the net's size, letterbox, exact, mean
- * 0, std 1. */
+ * 0, std 1. STATUS_LIMIT, before anything is allocated for them, if the weights
+ * are more than MODEL_MAX_FLOATS. */
 enum status model_create(struct model **model, struct cfg *cfg, int nrows, struct err *err) MUST_CHECK;
 /* As model_create for a network that begins or ends at a cut (`ends` is copied). */
 enum status model_create_slice(struct model **model, struct cfg *cfg, int nrows,

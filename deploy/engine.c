@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct engine_config engine_defaults(void) {
     return (struct engine_config){.last_block = -1};
@@ -16,6 +17,10 @@ void *engine_alloc(struct engine *e, size_t n, size_t size) {
     if (n > (SIZE_MAX - huge) / size) return NULL;
     const size_t align = n * size >= 2 * huge ? huge : 64;
     const size_t bytes = (n * size + align - 1) / align * align;
+    if (bytes > e->max_bytes - e->bytes) {
+        e->over_limit = true;
+        return NULL;
+    }
     void **list = realloc(e->allocations, ((size_t)e->nallocations + 1) * sizeof *list);
     if (!list) return NULL;
     e->allocations = list;
@@ -70,6 +75,11 @@ static enum status make_rest(struct engine *e, bool time_layers, struct err *err
     return room ? STATUS_OK : err_memory(err, "engine");
 }
 
+static size_t machine_bytes(void) {
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
+}
+
 enum status engine_create(struct engine **out, const struct model *model, const struct engine_config *config,
                           struct err *err) {
     const struct blocks *blocks = model->blocks;
@@ -82,6 +92,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->pool = config->pool;
     e->kernels = config->kernels ? config->kernels : kernels_best();
     e->keep = config->keep;
+    e->max_bytes = config->max_bytes ? config->max_bytes : machine_bytes();
     e->first_block = first;
     e->last_block = last;
     e->first_layer = blocks->block[first].first;
@@ -91,6 +102,9 @@ enum status engine_create(struct engine **out, const struct model *model, const 
         (status = counts_create(&e->counts, model->groups, err)) || (status = engine_graph(e, err)) ||
         (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = engine_winograd_memory(e, err)) ||
         (status = make_rest(e, config->time_layers, err))) {
+        if (e->over_limit)
+            status = err_set(err, STATUS_LIMIT, "%s: needs more memory than the limit of %.0f MB", model->cfg->name,
+                             (double)e->max_bytes / 1e6);
         engine_destroy(&e);
         return status;
     }

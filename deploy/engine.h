@@ -24,6 +24,8 @@ struct engine_config {
     const struct kernels *kernels; /* NULL: the best for this processor, see deploy/kernels/table.h */
     bool keep;                     /* every layer's output for engine_activation: no fusion, no reuse of buffers */
     bool time_layers;              /* for engine_layer_seconds */
+    size_t max_bytes; /* an engine that would hold more is STATUS_LIMIT, before it takes them; 0: the
+                       * memory that this machine has */
 };
 struct engine_config engine_defaults(void);
 

@@ -114,11 +114,12 @@ struct engine {
 
     void **allocations; /* all that engine_destroy frees */
     int nallocations;
-    size_t bytes;
+    size_t bytes, max_bytes;
+    bool over_limit; /* engine_alloc refused because of max_bytes */
 };
 
 /* n elements of `size` bytes, zeroed, 64-byte aligned, freed with the engine;
- * NULL if there is no memory or the product overflows. */
+ * NULL if there is no memory, the product overflows, or it would exceed the limit. */
 void *engine_alloc(struct engine *engine, size_t n, size_t size);
 
 static inline struct tensor *engine_tensor_of(const struct engine *engine, int layer) {
