@@ -23,6 +23,11 @@ B       := build/$(TARGET)
 CC      := $(CROSS)gcc
 AR      := $(CROSS)gcc-ar
 
+# A 64-bit kernel may run a 32-bit system: the compiler knows.
+ifneq ($(filter arm arm32 armhf armel armv%,$(ARCH))$(filter arm-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+$(error 32-bit ARM is not supported: install the 64-bit Raspberry Pi OS, or cross-compile with ARCH=aarch64)
+endif
+
 # libFuzzer is clang's.
 ifeq ($(CONFIG),fuzz)
 CC      := clang
@@ -106,7 +111,11 @@ $(B)/train/ops_%.o: ALL_CFLAGS += -O3 -fopenmp -fno-trapping-math
 # The references must not be contracted into fused multiply-adds.
 $(B)/deploy/kernels/%_ref.o: ALL_CFLAGS += -ffp-contract=off
 # Somebody else's header: its memory accesses are checked, its shifts are not ours to mend.
-$(B)/common/image_stb.o: CFLAGS += -fno-sanitize=undefined
+$(B)/common/image_stb.o: ALL_CFLAGS += -fno-sanitize=undefined
+# Packed weights are kept only for the code that packed them.
+PACKING := $(sort $(wildcard deploy/engine*.[ch] deploy/kernels/*.[ch]))
+$(B)/deploy/packed.o: ALL_CFLAGS += -DPACKED_BUILD=$(firstword $(shell cat $(PACKING) | cksum))
+$(B)/deploy/packed.o: $(PACKING)
 
 $(B)/%.o: %.c | $(DEPS)-deploy
 	@mkdir -p $(@D)
@@ -127,19 +136,44 @@ $(B)/espalier-train: $(B)/train/main.o $(B)/libtrain.a $(B)/libcommon.a
 $(B)/espalier-deploy: $(B)/deploy/main.o $(B)/libdeploy.a $(B)/libcommon.a
 	$(LINK) -o $@ $(DEPLOY_LIBS)
 
+# The library for other programs: one object that defines espalier_* and
+# nothing else, so that its names meet nobody's.
+$(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
+	$(Q)$(if $(filter 0,$(V)),echo "  LIB   $@";) $(CC) -r -nostdlib -o $(B)/espalier.o $^
+	$(Q)$(CROSS)objcopy --wildcard --keep-global-symbol='espalier_*' $(B)/espalier.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/espalier.o
+
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy test check bench bench-train asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check bench bench-train asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
 ## train: build build/espalier-train
 train: $(B)/espalier-train
 	$(Q)ln -sfn $(TARGET)/espalier-train build/espalier-train
-## deploy: build build/espalier-deploy with its own packages only; ARCH=aarch64 for a Pi
-deploy: $(B)/espalier-deploy
+## deploy: build build/espalier-deploy and libespalier.a with their own packages only; ARCH=aarch64 for a Pi
+deploy: $(B)/espalier-deploy $(B)/libespalier.a
 	$(if $(CROSS),,$(Q)ln -sfn $(TARGET)/espalier-deploy build/espalier-deploy)
+
+# One file that needs nothing else, not even a C library. Debian has no static
+# libcjson, so that it comes from Debian's source package.
+CJSON := build/cjson/cJSON.c
+$(CJSON): tests/source.sh
+	$(Q)tests/source.sh cjson $(@D)
+$(B)/cJSON.o: $(CJSON)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -O2 -c $< -o $@
+$(B)/deploy/main_local.o: deploy/main.c | $(DEPS)-deploy
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -DLOCAL_ONLY -c $< -o $@
+$(B)/espalier-deploy-static: $(B)/deploy/main_local.o $(B)/libdeploy.a $(B)/libcommon.a $(B)/cJSON.o
+	$(LINK) -static -o $@ -ljpeg -lz -lsodium -lm
+	$(Q)$(CROSS)strip $@
+## deploy-static: one stripped file without networking: predict, info, bench, profile, selftest; ARCH=aarch64 for a Pi
+deploy-static: $(B)/espalier-deploy-static
+	@echo "  $$(wc -c <$<) bytes: $<"
 
 # ---- tests ------------------------------------------------------------------
 
@@ -205,12 +239,16 @@ fuzz-run: $(FUZZ_BIN)
 demo: all $(DEPS)-demo
 	$(Q)tests/demo.sh build/demo
 
-## install: copy the programs to PREFIX (/usr/local); espalier-train only where it was built
+## install: copy the programs and the library to PREFIX (/usr/local); espalier-train only where it was built
+INSTALLED := bin/espalier-deploy bin/espalier-train lib/libespalier.a lib/pkgconfig/espalier.pc include/espalier.h
 install: deploy
-	install -d $(DESTDIR)$(PREFIX)/bin
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig include)
 	install -m 755 $(wildcard $(B)/espalier-deploy $(B)/espalier-train) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(B)/libespalier.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 deploy/espalier.h $(DESTDIR)$(PREFIX)/include
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBS@|$(COMMON_LIBS)|' deploy/espalier.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/espalier.pc
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/espalier-deploy $(DESTDIR)$(PREFIX)/bin/espalier-train
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
 ## clean: remove build/
 clean:
 	rm -rf build
@@ -218,5 +256,5 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | awk -F': ' '{printf "  %-14s %s\n", $$1, $$2}'
 
--include $(COMMON_OBJ:.o=.d) $(TRAIN_OBJ:.o=.d) $(DEPLOY_OBJ:.o=.d) $(B)/train/main.d $(B)/deploy/main.d \
+-include $(COMMON_OBJ:.o=.d) $(TRAIN_OBJ:.o=.d) $(DEPLOY_OBJ:.o=.d) $(B)/train/main.d $(B)/deploy/main.d $(B)/deploy/main_local.d \
 	$(FAST_BIN:=.d) $(SLOW_BIN:=.d) $(FUZZ_BIN:=.d) $(B)/tests/fuzz/replay.d $(HELP_OBJ:.o=.d)

@@ -218,9 +218,11 @@ static enum status map_weights(struct model *model, const struct safetensors *fi
     return status;
 }
 
-enum status model_from_safetensors(struct model **out, struct safetensors *file, struct err *err) {
+static enum status from_safetensors(struct model **out, struct safetensors *file, unsigned how, struct err *err) {
     enum status status;
-    if ((status = model_meta_check(file, err))) return status;
+    if ((status = model_meta_check(file, err)) ||
+        (!(how & MODEL_UNVERIFIED) && (status = model_meta_verify(file, how & MODEL_LOW_MEMORY, err))))
+        return status;
     struct model *model = calloc(1, sizeof *model);
     if (!model) return err_memory(err, file->name);
     if ((status = model_meta_cfg(file, &model->cfg, err)) || (status = build_graph(model, file, err)) ||
@@ -230,17 +232,35 @@ enum status model_from_safetensors(struct model **out, struct safetensors *file,
         return status;
     }
     model->file = file;
+    model->unverified = how & MODEL_UNVERIFIED;
     *out = model;
     return STATUS_OK;
 }
 
-enum status model_load(struct model **model, const char *path, struct err *err) {
+enum status model_from_safetensors(struct model **model, struct safetensors *file, struct err *err) {
+    return from_safetensors(model, file, 0, err);
+}
+
+enum status model_load_how(struct model **model, const char *path, unsigned how, struct err *err) {
     struct safetensors *file;
     enum status status = safetensors_open(&file, path, err);
     if (status) return status;
-    status = model_from_safetensors(model, file, err);
+    status = from_safetensors(model, file, how, err);
     if (status) safetensors_close(&file);
     return status;
+}
+
+enum status model_load(struct model **model, const char *path, struct err *err) {
+    return model_load_how(model, path, 0, err);
+}
+
+enum status model_verify(const struct model *model, struct err *err) {
+    return model->unverified ? model_meta_verify(model->file, false, err) : STATUS_OK;
+}
+
+void model_release(const struct model *model, const float *weight) {
+    for (int i = 0; model->file && i < model->file->ntensors; i++)
+        if (model->file->tensors[i].data == weight) safetensors_release(model->file, &model->file->tensors[i]);
 }
 
 void model_destroy(struct model **model_pointer) {

@@ -69,6 +69,7 @@ struct model {
     struct groups_ends ends; /* owned */
     char parent[65]; /* content hash (hex) of the model that it was cut from, or "" */
 
+    bool unverified;          /* MODEL_UNVERIFIED, and it has a checksum */
     struct safetensors *file; /* the mapping that the weights lie in, or NULL */
     float *storage;           /* or one owned block, 64-byte aligned */
 };
@@ -88,6 +89,17 @@ enum status model_create(struct model **model, struct cfg *cfg, int nrows, struc
 enum status model_create_slice(struct model **model, struct cfg *cfg, int nrows,
                                const struct groups_ends *ends, struct err *err) MUST_CHECK;
 enum status model_load(struct model **model, const char *path, struct err *err) MUST_CHECK;
+/* How to load; a set. */
+enum {
+    MODEL_UNVERIFIED = 1, /* leave the checksum, which reads every byte, to model_verify */
+    MODEL_LOW_MEMORY = 2, /* pages that were read for the checksum need not stay in memory */
+};
+enum status model_load_how(struct model **model, const char *path, unsigned how, struct err *err) MUST_CHECK;
+/* Whether a model loaded unverified is undamaged; of others that is known. */
+enum status model_verify(const struct model *model, struct err *err) MUST_CHECK;
+/* Says that a weight tensor will not be read soon: its pages, where it lies in
+ * a mapped file, leave the memory. They come back when they are read. */
+void model_release(const struct model *model, const float *weight);
 /* Takes over `file` on success. */
 enum status model_from_safetensors(struct model **model, struct safetensors *file, struct err *err) MUST_CHECK;
 /* Atomically, see safetensors_write. */

@@ -118,20 +118,23 @@ static uint32_t add_text(uint32_t crc, const char *text) {
     return (uint32_t)crc32_z(crc, (const unsigned char *)text, strlen(text) + 1);
 }
 
-/* One CRC for each value and each tensor, put together in whatever order they come. */
+/* One CRC for each value and each tensor, put together in whatever order they
+ * come. `release`: the file whose tensors need not stay in memory, or NULL. */
 static uint32_t checksum(const struct safetensors_pair *pairs, int npairs, const struct safetensors_tensor *tensors,
-                         int ntensors) {
+                         int ntensors, const struct safetensors *release) {
     uint32_t sum = 0;
     for (int i = 0; i < npairs; i++)
         if (strcmp(pairs[i].key, "crc32") != 0) sum ^= add_text(add_text(0, pairs[i].key), pairs[i].value);
-    for (int i = 0; i < ntensors; i++)
+    for (int i = 0; i < ntensors; i++) {
         sum ^= (uint32_t)crc32_z(add_text(0, tensors[i].name), tensors[i].data, tensors[i].size);
+        if (release) safetensors_release(release, &tensors[i]);
+    }
     return sum;
 }
 
 enum status model_meta_seal(struct model_meta *meta, const struct safetensors_tensor *tensors, int ntensors,
                             struct err *err) {
-    uint32_t crc = checksum(meta->pairs, meta->npairs, tensors, ntensors);
+    uint32_t crc = checksum(meta->pairs, meta->npairs, tensors, ntensors, NULL);
     return put(meta, "crc32", format_text("%08" PRIx32, crc)) ? STATUS_OK : err_memory(err, "model metadata");
 }
 
@@ -172,12 +175,13 @@ static bool read_numbers(const char *text, int n, int64_t *values) {
     return *text == '\0';
 }
 
-static enum status check_sum(const struct safetensors *file, struct err *err) {
+enum status model_meta_verify(const struct safetensors *file, bool release, struct err *err) {
     const char *stated = safetensors_metadata(file, "crc32");
+    if (!stated) return STATUS_OK;
     char computed[16];
     snprintf(computed, sizeof computed, "%08" PRIx32,
-             checksum(file->metadata, file->nmetadata, file->tensors, file->ntensors));
-    if (!stated || strcmp(stated, computed) == 0) return STATUS_OK;
+             checksum(file->metadata, file->nmetadata, file->tensors, file->ntensors, release ? file : NULL));
+    if (strcmp(stated, computed) == 0) return STATUS_OK;
     err_set(err, STATUS_FORMAT, "%s is damaged: its checksum is %s, it states %.16s", file->name, computed, stated);
     err_hint(err, "copy it again; if you changed it on purpose, remove 'crc32' from its metadata");
     return STATUS_FORMAT;
@@ -200,7 +204,7 @@ enum status model_meta_check(const struct safetensors *file, struct err *err) {
         err_hint(err, "install a newer Espalier on this machine");
         return STATUS_FORMAT;
     }
-    return check_sum(file, err);
+    return STATUS_OK;
 }
 
 enum status model_meta_cfg(const struct safetensors *file, struct cfg **cfg, struct err *err) {

@@ -21,8 +21,10 @@ enum status model_meta_seal(struct model_meta *meta, const struct safetensors_te
                             struct err *err) MUST_CHECK;
 void model_meta_free(struct model_meta *meta);
 
-/* That it is a model of ours, undamaged, and in a version that can be read. */
+/* That it is a model of ours, in a version that can be read. */
 enum status model_meta_check(const struct safetensors *file, struct err *err) MUST_CHECK;
+/* That it is undamaged; reads every byte. `release`: pages read need not stay in memory. */
+enum status model_meta_verify(const struct safetensors *file, bool release, struct err *err) MUST_CHECK;
 enum status model_meta_cfg(const struct safetensors *file, struct cfg **cfg, struct err *err) MUST_CHECK;
 /* Fills first_layer, first_block, ends and parent of a slice; leaves zeroes otherwise. */
 enum status model_meta_slice(const struct safetensors *file, struct model *model, struct err *err) MUST_CHECK;

@@ -286,6 +286,13 @@ enum status safetensors_open(struct safetensors **out, const char *path, struct 
     return STATUS_OK;
 }
 
+void safetensors_release(const struct safetensors *file, const struct safetensors_tensor *tensor) {
+    const struct storage *storage = file->storage;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor->data;
+    const uintptr_t first = (begin + page - 1) / page * page, end = (begin + tensor->size) / page * page;
+    if (storage->map && end > first) madvise((void *)first, end - first, MADV_DONTNEED); /* only a wish */
+}
+
 void safetensors_close(struct safetensors **file_pointer) {
     struct safetensors *file = *file_pointer;
     if (!file) return;

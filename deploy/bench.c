@@ -26,9 +26,7 @@ static int compare(const void *a, const void *b) {
 static enum status runner_open(struct runner *r, const struct device *device, const struct bench_options *options,
                                struct err *err) {
     *r = (struct runner){.device = device, .options = options};
-    struct engine_config config = engine_defaults();
-    config.pool = device->pool;
-    config.kernels = device->kernels;
+    struct engine_config config = device_engine(device);
     config.time_layers = options->layers;
     enum status status;
     if ((status = engine_create(&r->engine, device->model, &config, err)) ||

@@ -36,6 +36,8 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
         {"--switches", 0, OPTION_INT, &b.switches, "N", "time this many level switches"},
         {"--repeats", 0, OPTION_INT, &b.repeats, "N", "runs of each level, at least"},
         {"--seconds", 0, OPTION_DOUBLE, &b.seconds, "S", "time for each level, at least"},
+        {"--cache", 0, OPTION_STRING, &d.cache, "DIR", "keep packed weights there: the next start is faster"},
+        {"--low-memory", 0, OPTION_FLAG, &d.low_memory, NULL, "less memory, more time"},
         {"--threads", 0, OPTION_INT, &d.threads, "N", "threads to compute with"},
         {"--cpu-mask", 0, OPTION_STRING, &d.cpu_mask, "ISA", "no kernels above this instruction set"},
         {"--json", 0, OPTION_FLAG, &json, NULL, "one JSON object"},

@@ -47,9 +47,7 @@ static enum status predictor_open(struct predictor *p, const struct device_optio
     const struct model *model = p->device.model;
     p->preproc = model->preproc;
     if (decode) p->preproc.decode = strcmp(decode, "fast") == 0 ? IMAGE_FAST : IMAGE_EXACT;
-    struct engine_config config = engine_defaults();
-    config.pool = p->device.pool;
-    config.kernels = p->device.kernels;
+    const struct engine_config config = device_engine(&p->device);
     if ((status = check_model(model, options->model, err)) ||
         (status = engine_create(&p->engine, model, &config, err)))
         return status;
@@ -167,6 +165,8 @@ enum status cmd_predict(int argc, char **argv, struct err *err) {
         {"--top", 0, OPTION_INT, &p.top, "K", "classes to print"},
         {"--json", 0, OPTION_FLAG, &p.json, NULL, "a line of JSON for each image"},
         {"--decode", 0, OPTION_STRING, &decode, "HOW", "exact or fast; else as the model says"},
+        {"--cache", 0, OPTION_STRING, &device.cache, "DIR", "keep packed weights there: the next start is faster"},
+        {"--low-memory", 0, OPTION_FLAG, &device.low_memory, NULL, "less memory, more time"},
         {"--threads", 0, OPTION_INT, &device.threads, "N", "threads to compute with"},
         {"--cpu-mask", 0, OPTION_STRING, &device.cpu_mask, "ISA", "no kernels above this instruction set"},
         {0},

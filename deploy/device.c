@@ -36,13 +36,14 @@ static bool is_cfg(const char *path) {
 }
 
 enum status device_open(struct device *device, const struct device_options *o, struct err *err) {
-    struct device d = {0};
+    struct device d = {.cache = o->cache, .low_memory = o->low_memory};
+    const unsigned how = (o->cache ? MODEL_UNVERIFIED : 0) | (o->low_memory ? MODEL_LOW_MEMORY : 0);
     enum status status = STATUS_OK;
     if (o->cpu_mask) status = kernels_limit(o->cpu_mask, err);
     d.kernels = kernels_best();
     if (!status) status = pool_create(&d.pool, o->threads, err);
     d.random = o->cfg && is_cfg(o->model);
-    if (!status) status = d.random ? load_cfg(&d.model, o->model, err) : model_load(&d.model, o->model, err);
+    if (!status) status = d.random ? load_cfg(&d.model, o->model, err) : model_load_how(&d.model, o->model, how, err);
     if (!status) status = make_plan(&d, o, err);
     if (status) device_close(&d);
     else *device = d;
@@ -53,6 +54,15 @@ void device_close(struct device *d) {
     plan_destroy(&d->plan);
     model_destroy(&d->model);
     pool_destroy(&d->pool);
+}
+
+struct engine_config device_engine(const struct device *d) {
+    struct engine_config config = engine_defaults();
+    config.pool = d->pool;
+    config.kernels = d->kernels;
+    config.cache = d->cache;
+    config.low_memory = d->low_memory;
+    return config;
 }
 
 /* ---- limits ---- */

@@ -5,6 +5,7 @@
 #include "common/err.h"
 #include "common/model.h"
 #include "common/pool.h"
+#include "deploy/engine.h"
 #include "deploy/kernels/table.h"
 
 #include <stdbool.h>
@@ -15,6 +16,8 @@ struct device_options {
     bool cfg;                       /* it may be a cfg, too, and is then given random weights */
     const char *plan, *link, *cuts; /* see plan_parse and blocks_parse_cuts */
     const char *cpu_mask;           /* the highest instruction set to use */
+    const char *cache;              /* folder of packed weights */
+    bool low_memory;                /* see engine_config */
     int threads;
 };
 /* Level 0, one thread for each core. */
@@ -25,11 +28,15 @@ struct device {
     struct plan *plan;
     struct pool *pool;
     const struct kernels *kernels;
+    const char *cache;
+    bool low_memory;
     bool random; /* the model is a cfg with random weights */
 };
 
 enum status device_open(struct device *device, const struct device_options *options, struct err *err) MUST_CHECK;
 void device_close(struct device *device);
+/* What an engine for the device's model begins with. */
+struct engine_config device_engine(const struct device *device);
 
 /* The machine's limits with these kernels on all threads of the pool: best of
  * several short measurements. */

@@ -92,6 +92,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->pool = config->pool;
     e->kernels = config->kernels ? config->kernels : kernels_best();
     e->keep = config->keep;
+    e->low_memory = config->low_memory;
     e->max_bytes = config->max_bytes ? config->max_bytes : machine_bytes();
     e->first_block = first;
     e->last_block = last;
@@ -100,7 +101,8 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->source = blocks->block[first].source;
     if ((status = plan_create(&e->plan, blocks->nblocks, 0, err)) ||
         (status = counts_create(&e->counts, model->groups, err)) || (status = engine_graph(e, err)) ||
-        (status = engine_memory(e, err)) || (status = engine_bind(e, err)) || (status = engine_winograd_memory(e, err)) ||
+        (status = engine_memory(e, err)) || (status = engine_weights_open(e, config->cache, err)) ||
+        (status = engine_bind(e, err)) || (status = engine_winograd_memory(e, err)) ||
         (status = make_rest(e, config->time_layers, err))) {
         if (e->over_limit)
             status = err_set(err, STATUS_LIMIT, "%s: needs more memory than the limit of %.0f MB", model->cfg->name,
@@ -108,6 +110,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
         engine_destroy(&e);
         return status;
     }
+    engine_weights_save(e);
     engine_set_plan(e, e->plan);
     *out = e;
     return STATUS_OK;
@@ -118,6 +121,7 @@ void engine_destroy(struct engine **engine) {
     if (!e) return;
     for (int i = 0; i < e->nallocations; i++) free(e->allocations[i]);
     free(e->allocations);
+    packed_close(&e->packed);
     counts_destroy(&e->counts);
     plan_destroy(&e->plan);
     free(e);

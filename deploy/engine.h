@@ -24,12 +24,17 @@ struct engine_config {
     const struct kernels *kernels; /* NULL: the best for this processor, see deploy/kernels/table.h */
     bool keep;                     /* every layer's output for engine_activation: no fusion, no reuse of buffers */
     bool time_layers;              /* for engine_layer_seconds */
+    bool low_memory; /* less memory, more time: no Winograd scratch, and the pages of the model's
+                      * mapped weights are given back once they are packed */
+    const char *cache; /* folder that keeps packed weights (deploy/packed.h), or NULL. Only for models
+                        * loaded from a file */
     size_t max_bytes; /* an engine that would hold more is STATUS_LIMIT, before it takes them; 0: the
                        * memory that this machine has */
 };
 struct engine_config engine_defaults(void);
 
-/* `model` is borrowed and must outlive the engine. The plan starts at level 0. */
+/* `model` is borrowed and must outlive the engine. One that was loaded
+ * unverified is verified here, if its weights are not in the cache. The plan starts at level 0. */
 enum status engine_create(struct engine **engine, const struct model *model, const struct engine_config *config,
                           struct err *err) MUST_CHECK;
 void engine_destroy(struct engine **engine);

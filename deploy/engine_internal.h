@@ -2,6 +2,7 @@
  *
  *   engine_graph.c   layers -> tensors, views of storages, operations
  *   engine_memory.c  storages -> buffers, by the time they live
+ *   engine_weights.c where packed weights lie
  *   engine_pack.c    weights -> panels; batch norm -> tables
  *   engine_bind.c    operations -> kernels' arguments, at full width
  *   engine_plan.c    a plan -> counts, chunks and batch-norm rows in those arguments
@@ -14,6 +15,7 @@
 #include "deploy/engine.h"
 #include "deploy/kernels/layout.h"
 #include "deploy/kernels/table.h"
+#include "deploy/packed.h"
 
 /* Memory for one segment of one tensor: panels of 16 channels (or interleaved
  * pixels) with a border of zeros that convolutions read as padding. */
@@ -81,7 +83,8 @@ struct op {
     struct part *parts;
     struct full_chunk *full;   /* conv: the chunks of all parts */
     struct conv_chunk *chunks; /* those under the present plan, at the same places */
-    float *weights;            /* packed */
+    float *weights;            /* packed; in a cache they cannot be written */
+    size_t nweights;
     bool winograd;             /* conv: Winograd's transforms apply */
     float *scale, *shift;      /* [rows][stride]: batch norm, or 1 and the bias */
     int rows, stride;
@@ -91,7 +94,10 @@ struct engine {
     const struct model *model;
     struct pool *pool;
     const struct kernels *kernels;
-    bool keep;
+    bool keep, low_memory;
+    const char *cache;           /* folder, or NULL */
+    struct packed_key cache_key;
+    struct packed *packed;       /* NULL: nothing that can be used there */
     int first_block, last_block, first_layer, last_layer;
     int source; /* the layer whose output enters; -1: the network's input */
 
@@ -128,6 +134,11 @@ static inline struct tensor *engine_tensor_of(const struct engine *engine, int l
 
 enum status engine_graph(struct engine *engine, struct err *err) MUST_CHECK;
 enum status engine_memory(struct engine *engine, struct err *err) MUST_CHECK;
+enum status engine_weights_open(struct engine *engine, const char *cache, struct err *err) MUST_CHECK;
+/* Memory for n packed weights of the operation; NULL without. `*packed`: they
+ * are there already. To be asked for in the order of the operations. */
+float *engine_weights(struct engine *engine, struct op *op, size_t n, bool *packed);
+void engine_weights_save(struct engine *engine);
 enum status engine_pack(struct engine *engine, struct op *op, struct err *err) MUST_CHECK;
 enum status engine_bind(struct engine *engine, struct err *err) MUST_CHECK;
 

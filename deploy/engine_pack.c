@@ -173,10 +173,11 @@ static enum status pack_conv(struct engine *e, struct op *op, struct err *err) {
     op->parts = engine_alloc(e, (size_t)op->nparts, sizeof *op->parts);
     op->full = engine_alloc(e, (size_t)op->nchunks, sizeof *op->full);
     op->chunks = engine_alloc(e, (size_t)op->nchunks, sizeof *op->chunks);
-    op->weights = engine_alloc(e, panels * (size_t)p.w_panel, sizeof *op->weights);
+    bool packed;
+    op->weights = engine_weights(e, op, panels * (size_t)p.w_panel, &packed);
     if (!op->parts || !op->full || !op->chunks || !op->weights) return err_memory(err, "packed weights");
     add_parts(&p);
-    engine_parallel(e, (int)panels, pack_panel, &p);
+    if (!packed) engine_parallel(e, (int)panels, pack_panel, &p);
     return STATUS_OK;
 }
 
@@ -184,8 +185,10 @@ static enum status pack_depthwise(struct engine *e, struct op *op, struct err *e
     const struct net_layer *l = &e->model->net->layers[op->layer];
     const float *weight = e->model->layers[op->layer].weight;
     const size_t taps = (size_t)l->size * (size_t)l->size, panels = (size_t)(l->filters + PANEL - 1) / PANEL;
-    op->weights = engine_alloc(e, panels * taps * PANEL, sizeof *op->weights);
+    bool packed;
+    op->weights = engine_weights(e, op, panels * taps * PANEL, &packed);
     if (!op->weights) return err_memory(err, "packed weights");
+    if (packed) return STATUS_OK;
     for (size_t c = 0; c < (size_t)l->filters; c++)
         for (size_t tap = 0; tap < taps; tap++)
             op->weights[(c / PANEL * taps + tap) * PANEL + c % PANEL] = weight[c * taps + tap];
@@ -221,5 +224,6 @@ enum status engine_pack(struct engine *e, struct op *op, struct err *err) {
     else if (op->kind == OP_DEPTHWISE) status = pack_depthwise(e, op, err);
     if (!status && (op->kind == OP_CONV || op->kind == OP_DEPTHWISE || op->kind == OP_AFFINE))
         status = make_tables(e, op, err);
+    if (!status && op->nweights && e->low_memory) model_release(e->model, e->model->layers[op->layer].weight);
     return status;
 }

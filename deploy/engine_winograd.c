@@ -62,7 +62,7 @@ static size_t band_floats(int m, int tiles, int nchunks) {
 }
 
 enum status engine_winograd_memory(struct engine *e, struct err *err) {
-    for (int i = 0; i < e->nops; i++) {
+    for (int i = 0; i < e->nops && !e->low_memory; i++) {
         struct op *op = &e->ops[i];
         if (!fits(e, op)) continue;
         op->winograd = true;

@@ -1,0 +1,150 @@
+#include "deploy/packed.h"
+
+#include "common/file.h"
+#include "deploy/checksum.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ALIGN = 64, MAX_BLOCKS = 1 << 16 };
+
+/* In front of the file; then the blocks' sizes, then the blocks, each at the
+ * next multiple of ALIGN. */
+struct header {
+    char magic[8];
+    uint64_t build;   /* of the code that packs: the Makefile's checksum of its sources */
+    uint64_t model, length;
+    char isa[16];
+    int32_t first_block, last_block;
+    uint64_t nblocks;
+    uint64_t content; /* checksum of all behind the header */
+    uint64_t self;    /* and of the header up to here */
+};
+static const char magic[8] = "ESPpack";
+
+struct packed {
+    uint8_t *map;
+    size_t length;
+    const uint64_t *sizes;
+    uint64_t nblocks, next;
+    size_t at; /* of the next block */
+};
+
+static size_t aligned(size_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
+
+static struct header header_of(const struct packed_key *key, uint64_t nblocks, uint64_t content) {
+    struct header h = {.build = PACKED_BUILD,
+                       .model = key->model,
+                       .length = key->length,
+                       .first_block = key->first_block,
+                       .last_block = key->last_block,
+                       .nblocks = nblocks,
+                       .content = content};
+    memcpy(h.magic, magic, sizeof magic);
+    strncpy(h.isa, key->isa, sizeof h.isa - 1);
+    h.self = checksum_of(&h, offsetof(struct header, self), NULL, false);
+    return h;
+}
+
+static void path_of(const char *folder, const struct packed_key *key, char *path, size_t size) {
+    snprintf(path, size, "%s/%016llx-%s-%d-%d.packed", folder, (unsigned long long)key->model, key->isa,
+             key->first_block, key->last_block);
+}
+
+/* ---- reading ---- */
+
+/* Whether header, sizes and length fit each other, the key, and the content. */
+static bool sound(struct packed *p, const struct packed_key *key, struct pool *pool) {
+    struct header h;
+    memcpy(&h, p->map, sizeof h);
+    if (h.nblocks > MAX_BLOCKS || p->length < aligned(sizeof h + h.nblocks * 8)) return false;
+    const struct header expected = header_of(key, h.nblocks, h.content);
+    if (memcmp(&h, &expected, sizeof h) != 0) return false;
+    p->sizes = (const uint64_t *)(const void *)(p->map + sizeof h);
+    p->nblocks = h.nblocks;
+    p->at = aligned(sizeof h + h.nblocks * 8);
+    size_t end = p->at;
+    for (uint64_t i = 0; i < h.nblocks; i++) {
+        if (p->sizes[i] > p->length - end) return false;
+        end += aligned(p->sizes[i]);
+        if (end > p->length) return false;
+    }
+    return end == p->length && checksum_of(p->map + sizeof h, p->length - sizeof h, pool, false) == h.content;
+}
+
+struct packed *packed_open(const char *folder, const struct packed_key *key, struct pool *pool) {
+    char path[4096];
+    struct stat st;
+    path_of(folder, key, path, sizeof path);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return NULL;
+    struct packed *p = calloc(1, sizeof *p);
+    if (p && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > (off_t)sizeof(struct header)) {
+        p->length = (size_t)st.st_size;
+        p->map = mmap(NULL, p->length, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+        if (p->map == MAP_FAILED) p->map = NULL;
+    }
+    close(fd);
+    if (p && (!p->map || !sound(p, key, pool))) packed_close(&p);
+    return p;
+}
+
+void packed_close(struct packed **packed) {
+    struct packed *p = *packed;
+    if (!p) return;
+    if (p->map) munmap(p->map, p->length);
+    free(p);
+    *packed = NULL;
+}
+
+void *packed_next(struct packed *p, size_t bytes) {
+    if (p->next == p->nblocks || p->sizes[p->next] != bytes) return NULL;
+    void *block = p->map + p->at;
+    p->at += aligned(bytes);
+    p->next++;
+    return block;
+}
+
+/* ---- writing ---- */
+
+/* All behind the header, in one piece: the checksum runs over it. */
+static uint8_t *content_of(const struct packed_block *blocks, int nblocks, size_t *length) {
+    const size_t head = sizeof(struct header), sizes = aligned(head + (size_t)nblocks * 8) - head;
+    *length = sizes;
+    for (int i = 0; i < nblocks; i++) *length += aligned(blocks[i].bytes);
+    uint8_t *content = calloc(1, *length);
+    if (!content) return NULL;
+    uint8_t *to = content + sizes;
+    for (int i = 0; i < nblocks; i++) {
+        memcpy(content + (ptrdiff_t)8 * i, &(uint64_t){blocks[i].bytes}, 8);
+        memcpy(to, blocks[i].data, blocks[i].bytes);
+        to += aligned(blocks[i].bytes);
+    }
+    return content;
+}
+
+enum status packed_save(const char *folder, const struct packed_key *key, const struct packed_block *blocks, int nblocks,
+                        struct pool *pool, struct err *err) {
+    char path[4096];
+    struct file_replace file;
+    size_t length;
+    if (nblocks > MAX_BLOCKS) return err_set(err, STATUS_LIMIT, "more than %d layers to keep in the cache", MAX_BLOCKS);
+    path_of(folder, key, path, sizeof path);
+    enum status status = file_make_folder(folder, err);
+    if (status) return status;
+    uint8_t *content = content_of(blocks, nblocks, &length);
+    if (!content) return err_memory(err, path);
+    const struct header h = header_of(key, (uint64_t)nblocks, checksum_of(content, length, pool, false));
+    status = file_replace_open(&file, path, err);
+    if (!status) {
+        fwrite(&h, sizeof h, 1, file.stream); /* commit sees a failed write */
+        fwrite(content, length, 1, file.stream);
+        status = file_replace_commit(&file, err);
+    }
+    free(content);
+    return status;
+}
