@@ -25,8 +25,8 @@ static void taps_fini(struct taps *t) {
 }
 
 /* Positions offset to offset + count - 1 of `size` source pixels resized to `resized`. */
-static enum status taps_init(struct taps *t, int size, int resized, int offset, int count, struct err *err) {
-    const double scale = (double)size / resized, support = fmax(scale, 1);
+static enum status taps_init(struct taps *t, int size, int64_t resized, int64_t offset, int count, struct err *err) {
+    const double scale = (double)size / (double)resized, support = fmax(scale, 1);
     *t = (struct taps){.room = 2 * (int)ceil(support) + 1};
     t->first = malloc((size_t)count * sizeof *t->first);
     t->n = malloc((size_t)count * sizeof *t->n);
@@ -36,7 +36,7 @@ static enum status taps_init(struct taps *t, int size, int resized, int offset, 
         return err_memory(err, "image resize");
     }
     for (int i = 0; i < count; i++) {
-        const double centre = (offset + i + .5) * scale;
+        const double centre = ((double)(offset + i) + .5) * scale;
         const int first = (int)fmax(centre - support + .5, 0), end = (int)fmin(centre + support + .5, size);
         float *weight = t->weight + (size_t)i * (size_t)t->room;
         double sum = 0;
@@ -63,12 +63,12 @@ static void across(const struct image_u8 *image, int y, const struct taps *t, in
 }
 
 /* Python's round((size - window) / 2): halves to the even side. */
-static int centred(int size, int window) { return (int)nearbyint((size - window) / 2.0); }
+static int64_t centred(int64_t size, int window) { return (int64_t)nearbyint((double)(size - window) / 2); }
 
 enum status image_resize_crop(const struct image_u8 *image, int resize, int w, int h, float *out, struct err *err) {
     const bool upright = image->w <= image->h;
-    const int rw = upright ? resize : (int)((int64_t)resize * image->w / image->h);
-    const int rh = upright ? (int)((int64_t)resize * image->h / image->w) : resize;
+    const int64_t rw = upright ? resize : (int64_t)resize * image->w / image->h;
+    const int64_t rh = upright ? (int64_t)resize * image->h / image->w : resize;
     struct taps columns, rows;
     float *row = NULL;
     enum status status = taps_init(&columns, image->w, rw, centred(rw, w), w, err);

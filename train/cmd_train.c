@@ -81,7 +81,7 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
         { "--epochs", 0, OPTION_INT, &c->epochs, "N", "passes over the images; -1: as [net] says" },
         { "--batch", 0, OPTION_INT, &c->setup.batch, "N", "images per step; 0: as [net] says" },
         { "--seed", 0, OPTION_INT, &a.seed, "N", "of all random draws" },
-        { "--from", 0, OPTION_STRING, &c->setup.from, "MODEL", "start from a model file or Darknet's .weights" },
+        { "--from", 0, OPTION_STRING, &c->setup.from, "MODEL", "start from a model file, Darknet's .weights or PyTorch's safetensors" },
         { "--resume", 0, OPTION_FLAG, &c->resume, NULL, "go on from MODEL.checkpoint" },
         { "--checkpoint-every", 0, OPTION_INT, &c->checkpoint_every, "STEPS", "0: once an epoch" },
         { "--hold-out", 0, OPTION_INT, &c->setup.hold_out, "N",

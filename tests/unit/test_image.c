@@ -368,6 +368,24 @@ static void test_last_row(void **state) {
     for (int i = 0; i < 64; i++) assert_true(input[i] > 0.999f);
 }
 
+/* The antialiased resize (its values: tests/golden/test_torchvision.c) of pictures
+ * of every proportion: weights sum to one, and nothing beyond the picture is read. */
+static void test_resize_crop(void **state) {
+    static const int sizes[][2] = {{1, 1}, {1, 5000}, {7000, 1}, {2, 3}, {11, 300}, {256, 256}, {999, 13}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int w = sizes[i][0], h = sizes[i][1];
+        uint8_t *grey = malloc((size_t)w * (size_t)h);
+        memset(grey, 51, (size_t)w * (size_t)h);
+        const struct image_u8 image = {.c = 1, .h = h, .w = w, .data = grey};
+        for (int resize = 9; resize <= 16384; resize = resize * 7 + 1) {
+            float out[8 * 9];
+            assert_int_equal(image_resize_crop(&image, resize, 9, 8, out, NULL), STATUS_OK);
+            for (int k = 0; k < 72; k++) assert_float_equal(out[k], .2f, 1e-5);
+        }
+        free(grey);
+    }
+}
+
 static void test_preproc_text(void **state) {
     struct image_preproc in = {.c = 3,
                                .h = 48,
@@ -383,7 +401,16 @@ static void test_preproc_text(void **state) {
     assert_int_equal(image_preproc_parse(&out, text, NULL), STATUS_OK);
     assert_memory_equal(&in, &out, sizeof in);
     free(text);
+    in.resize = 73;
+    text = image_preproc_json(&in);
+    assert_non_null(strstr(text, "\"decode\":\"fast\",\"resize\":73,\"mean\""));
+    assert_int_equal(image_preproc_parse(&out, text, NULL), STATUS_OK);
+    assert_memory_equal(&in, &out, sizeof in);
+    free(text);
     static const char *const bad[] = {
+        "{\"channels\":1,\"height\":4,\"width\":4,\"fit\":\"crop\",\"decode\":\"fast\",\"resize\":3,\"mean\":[0],\"std\":[1]}",
+        "{\"channels\":1,\"height\":4,\"width\":4,\"fit\":\"crop\",\"decode\":\"fast\",\"resize\":-1,\"mean\":[0],\"std\":[1]}",
+        "{\"channels\":1,\"height\":4,\"width\":4,\"fit\":\"stretch\",\"decode\":\"fast\",\"resize\":5,\"mean\":[0],\"std\":[1]}",
         "",
         "[]",
         "nonsense",
@@ -410,7 +437,7 @@ int main(void) {
         cmocka_unit_test(test_exif_bounds),   cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_flipped_bits),  cmocka_unit_test(test_load),
         cmocka_unit_test(test_fit),           cmocka_unit_test(test_last_row),
-        cmocka_unit_test(test_preproc_text),
+        cmocka_unit_test(test_resize_crop),   cmocka_unit_test(test_preproc_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
