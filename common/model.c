@@ -258,9 +258,8 @@ enum status model_verify(const struct model *model, struct err *err) {
     return model->unverified ? model_meta_verify(model->file, false, err) : STATUS_OK;
 }
 
-void model_release(const struct model *model, const float *weight) {
-    for (int i = 0; model->file && i < model->file->ntensors; i++)
-        if (model->file->tensors[i].data == weight) safetensors_release(model->file, &model->file->tensors[i]);
+void model_release(const struct model *model, const float *weights, size_t n) {
+    if (model->file) safetensors_release(model->file, weights, n * sizeof *weights);
 }
 
 void model_destroy(struct model **model_pointer) {

@@ -97,9 +97,9 @@ enum {
 enum status model_load_how(struct model **model, const char *path, unsigned how, struct err *err) MUST_CHECK;
 /* Whether a model loaded unverified is undamaged; of others that is known. */
 enum status model_verify(const struct model *model, struct err *err) MUST_CHECK;
-/* Says that a weight tensor will not be read soon: its pages, where it lies in
- * a mapped file, leave the memory. They come back when they are read. */
-void model_release(const struct model *model, const float *weight);
+/* Says that n weights will not be read soon: their pages, where they lie in a
+ * mapped file, leave the memory. They come back when they are read. */
+void model_release(const struct model *model, const float *weights, size_t n);
 /* Takes over `file` on success. */
 enum status model_from_safetensors(struct model **model, struct safetensors *file, struct err *err) MUST_CHECK;
 /* Atomically, see safetensors_write. */

@@ -127,7 +127,7 @@ static uint32_t checksum(const struct safetensors_pair *pairs, int npairs, const
         if (strcmp(pairs[i].key, "crc32") != 0) sum ^= add_text(add_text(0, pairs[i].key), pairs[i].value);
     for (int i = 0; i < ntensors; i++) {
         sum ^= (uint32_t)crc32_z(add_text(0, tensors[i].name), tensors[i].data, tensors[i].size);
-        if (release) safetensors_release(release, &tensors[i]);
+        if (release) safetensors_release(release, tensors[i].data, tensors[i].size);
     }
     return sum;
 }

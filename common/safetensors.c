@@ -286,10 +286,10 @@ enum status safetensors_open(struct safetensors **out, const char *path, struct 
     return STATUS_OK;
 }
 
-void safetensors_release(const struct safetensors *file, const struct safetensors_tensor *tensor) {
+void safetensors_release(const struct safetensors *file, const void *data, size_t size) {
     const struct storage *storage = file->storage;
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor->data;
-    const uintptr_t first = (begin + page - 1) / page * page, end = (begin + tensor->size) / page * page;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data;
+    const uintptr_t first = (begin + page - 1) / page * page, end = (begin + size) / page * page;
     if (storage->map && end > first) madvise((void *)first, end - first, MADV_DONTNEED); /* only a wish */
 }
 

@@ -45,8 +45,8 @@ enum status safetensors_open(struct safetensors **file, const char *path, struct
 /* Borrows `bytes`, 8-byte aligned, which must outlive the handle. */
 enum status safetensors_parse(struct safetensors **file, const char *name, const void *bytes, size_t length,
                               struct err *err) MUST_CHECK;
-/* Of a file that is mapped: the tensor's pages leave the memory until they are read again. */
-void safetensors_release(const struct safetensors *file, const struct safetensors_tensor *tensor);
+/* Of a file that is mapped: whole pages within a part of the data leave the memory until they are read again. */
+void safetensors_release(const struct safetensors *file, const void *data, size_t size);
 void safetensors_close(struct safetensors **file);
 const struct safetensors_tensor *safetensors_find(const struct safetensors *file, const char *name);
 /* The metadata value, or NULL. */

@@ -15,7 +15,7 @@ struct engine_config engine_defaults(void) {
 void *engine_alloc(struct engine *e, size_t n, size_t size) {
     const size_t huge = (size_t)2 << 20;
     if (n > (SIZE_MAX - huge) / size) return NULL;
-    const size_t align = n * size >= 2 * huge ? huge : 64;
+    const size_t align = n * size >= 2 * huge && !e->low_memory ? huge : 64;
     const size_t bytes = (n * size + align - 1) / align * align;
     if (bytes > e->max_bytes - e->bytes) {
         e->over_limit = true;

@@ -98,6 +98,10 @@ static void pack_panel(void *context, int panel, int thread) {
         if (p->interleaved) pack_line(p, panel, &s, out);
         else pack_span(p, panel, &s, out);
     }
+    if (!p->engine->low_memory) return;
+    /* From the start: reading a panel brings back pages of the one before. */
+    model_release(p->engine->model, p->weight,
+                  (size_t)panel_end(p, panel) * (size_t)p->in_per_group * (size_t)p->taps);
 }
 
 /* ---- parts and chunks ---- */
@@ -224,6 +228,5 @@ enum status engine_pack(struct engine *e, struct op *op, struct err *err) {
     else if (op->kind == OP_DEPTHWISE) status = pack_depthwise(e, op, err);
     if (!status && (op->kind == OP_CONV || op->kind == OP_DEPTHWISE || op->kind == OP_AFFINE))
         status = make_tables(e, op, err);
-    if (!status && op->nweights && e->low_memory) model_release(e->model, e->model->layers[op->layer].weight);
     return status;
 }

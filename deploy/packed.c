@@ -12,8 +12,11 @@
 
 enum { ALIGN = 64, MAX_BLOCKS = 1 << 16 };
 
-/* In front of the file; then the blocks' sizes, then the blocks, each at the
- * next multiple of ALIGN. */
+/* In front of the file; then a table of the blocks, filled up with zeros, then
+ * the blocks, each at the next multiple of ALIGN. */
+struct entry {
+    uint64_t size, sum; /* bytes, and their checksum */
+};
 struct header {
     char magic[8];
     uint64_t build;   /* of the code that packs: the Makefile's checksum of its sources */
@@ -21,7 +24,7 @@ struct header {
     char isa[16];
     int32_t first_block, last_block;
     uint64_t nblocks;
-    uint64_t content; /* checksum of all behind the header */
+    uint64_t table; /* its checksum */
     uint64_t self;    /* and of the header up to here */
 };
 static const char magic[8] = "ESPpack";
@@ -29,21 +32,22 @@ static const char magic[8] = "ESPpack";
 struct packed {
     uint8_t *map;
     size_t length;
-    const uint64_t *sizes;
+    const struct entry *table;
     uint64_t nblocks, next;
     size_t at; /* of the next block */
 };
 
 static size_t aligned(size_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
+static size_t table_end(uint64_t nblocks) { return aligned(sizeof(struct header) + nblocks * sizeof(struct entry)); }
 
-static struct header header_of(const struct packed_key *key, uint64_t nblocks, uint64_t content) {
+static struct header header_of(const struct packed_key *key, uint64_t nblocks, uint64_t table) {
     struct header h = {.build = PACKED_BUILD,
                        .model = key->model,
                        .length = key->length,
                        .first_block = key->first_block,
                        .last_block = key->last_block,
                        .nblocks = nblocks,
-                       .content = content};
+                       .table = table};
     memcpy(h.magic, magic, sizeof magic);
     strncpy(h.isa, key->isa, sizeof h.isa - 1);
     h.self = checksum_of(&h, offsetof(struct header, self), NULL, false);
@@ -57,23 +61,26 @@ static void path_of(const char *folder, const struct packed_key *key, char *path
 
 /* ---- reading ---- */
 
-/* Whether header, sizes and length fit each other, the key, and the content. */
+/* Whether header, table and length fit each other and the key, and every block its checksum. */
 static bool sound(struct packed *p, const struct packed_key *key, struct pool *pool) {
     struct header h;
     memcpy(&h, p->map, sizeof h);
-    if (h.nblocks > MAX_BLOCKS || p->length < aligned(sizeof h + h.nblocks * 8)) return false;
-    const struct header expected = header_of(key, h.nblocks, h.content);
+    if (h.nblocks > MAX_BLOCKS || p->length < table_end(h.nblocks)) return false;
+    const struct header expected = header_of(key, h.nblocks, h.table);
     if (memcmp(&h, &expected, sizeof h) != 0) return false;
-    p->sizes = (const uint64_t *)(const void *)(p->map + sizeof h);
+    p->table = (const struct entry *)(const void *)(p->map + sizeof h);
     p->nblocks = h.nblocks;
-    p->at = aligned(sizeof h + h.nblocks * 8);
+    p->at = table_end(h.nblocks);
+    if (checksum_of(p->table, p->at - sizeof h, NULL, false) != h.table) return false;
     size_t end = p->at;
     for (uint64_t i = 0; i < h.nblocks; i++) {
-        if (p->sizes[i] > p->length - end) return false;
-        end += aligned(p->sizes[i]);
+        const struct entry *block = &p->table[i];
+        if (block->size > p->length - end || checksum_of(p->map + end, block->size, pool, false) != block->sum)
+            return false;
+        end += aligned(block->size);
         if (end > p->length) return false;
     }
-    return end == p->length && checksum_of(p->map + sizeof h, p->length - sizeof h, pool, false) == h.content;
+    return end == p->length;
 }
 
 struct packed *packed_open(const char *folder, const struct packed_key *key, struct pool *pool) {
@@ -102,7 +109,7 @@ void packed_close(struct packed **packed) {
 }
 
 void *packed_next(struct packed *p, size_t bytes) {
-    if (p->next == p->nblocks || p->sizes[p->next] != bytes) return NULL;
+    if (p->next == p->nblocks || p->table[p->next].size != bytes) return NULL;
     void *block = p->map + p->at;
     p->at += aligned(bytes);
     p->next++;
@@ -111,40 +118,33 @@ void *packed_next(struct packed *p, size_t bytes) {
 
 /* ---- writing ---- */
 
-/* All behind the header, in one piece: the checksum runs over it. */
-static uint8_t *content_of(const struct packed_block *blocks, int nblocks, size_t *length) {
-    const size_t head = sizeof(struct header), sizes = aligned(head + (size_t)nblocks * 8) - head;
-    *length = sizes;
-    for (int i = 0; i < nblocks; i++) *length += aligned(blocks[i].bytes);
-    uint8_t *content = calloc(1, *length);
-    if (!content) return NULL;
-    uint8_t *to = content + sizes;
-    for (int i = 0; i < nblocks; i++) {
-        memcpy(content + (ptrdiff_t)8 * i, &(uint64_t){blocks[i].bytes}, 8);
-        memcpy(to, blocks[i].data, blocks[i].bytes);
-        to += aligned(blocks[i].bytes);
-    }
-    return content;
+static void write_block(FILE *out, const void *data, size_t bytes) {
+    static const uint8_t zeros[ALIGN];
+    fwrite(data, 1, bytes, out); /* commit sees a failed write */
+    fwrite(zeros, 1, aligned(bytes) - bytes, out);
 }
 
 enum status packed_save(const char *folder, const struct packed_key *key, const struct packed_block *blocks, int nblocks,
                         struct pool *pool, struct err *err) {
     char path[4096];
     struct file_replace file;
-    size_t length;
     if (nblocks > MAX_BLOCKS) return err_set(err, STATUS_LIMIT, "more than %d layers to keep in the cache", MAX_BLOCKS);
     path_of(folder, key, path, sizeof path);
     enum status status = file_make_folder(folder, err);
     if (status) return status;
-    uint8_t *content = content_of(blocks, nblocks, &length);
-    if (!content) return err_memory(err, path);
-    const struct header h = header_of(key, (uint64_t)nblocks, checksum_of(content, length, pool, false));
+    const size_t size = table_end((uint64_t)nblocks) - sizeof(struct header);
+    struct entry *table = calloc(1, size);
+    if (!table) return err_memory(err, path);
+    for (int i = 0; i < nblocks; i++)
+        table[i] = (struct entry){blocks[i].bytes, checksum_of(blocks[i].data, blocks[i].bytes, pool, false)};
+    const struct header h = header_of(key, (uint64_t)nblocks, checksum_of(table, size, NULL, false));
     status = file_replace_open(&file, path, err);
     if (!status) {
-        fwrite(&h, sizeof h, 1, file.stream); /* commit sees a failed write */
-        fwrite(content, length, 1, file.stream);
+        fwrite(&h, sizeof h, 1, file.stream);
+        fwrite(table, size, 1, file.stream);
+        for (int i = 0; i < nblocks; i++) write_block(file.stream, blocks[i].data, blocks[i].bytes);
         status = file_replace_commit(&file, err);
     }
-    free(content);
+    free(table);
     return status;
 }
