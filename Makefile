@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check bench bench-train asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check bench bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -227,6 +227,12 @@ bench-train: train $(DEPS)-bench-train
 ## bench: latency of the reference networks at every level, as shares of what the processor can do
 bench: deploy
 	$(Q)tests/bench/networks.sh $(B)/espalier-deploy
+
+## bench-mca: the kernels' inner loops on the cores of the Pi 4 and the Pi 5, by llvm-mca; MIN=N also shows smaller loops
+MCA_CC := aarch64-linux-gnu-gcc
+bench-mca:
+	$(Q)tests/packages.sh gcc-aarch64-linux-gnu libc6-dev-arm64-cross llvm-19 python3
+	$(Q)tests/bench/mca.py $(MCA_CC) $(filter-out -MMD -MP -g,$(ALL_CFLAGS)) $(SIMD_release) $(ISA_neon) -DISA=neon -DISA_neon -- $(SIMD_SRC)
 
 ## fuzz: fuzz every entry point for untrusted bytes, FUZZ_SECONDS (60) each, with clang's libFuzzer
 FUZZ_SECONDS ?= 60
