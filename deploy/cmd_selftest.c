@@ -25,7 +25,8 @@ enum status cmd_selftest(int argc, char **argv, struct err *err) {
     status = selftest_run(&t, pool, json ? stderr : stdout, err);
     pool_destroy(&pool);
     if (status) return status;
-    if (json) printf("{\"checks\":%d,\"failures\":%d,\"switch_us\":%.3f}\n", t.checks, t.failures, t.switch_us);
+    if (json) printf("{\"processor\":\"%s\",\"checks\":%d,\"failures\":%d,\"switch_us\":%.3f}\n", t.processor, t.checks,
+                     t.failures, t.switch_us);
     else printf("%d of %d checks passed\n", t.checks - t.failures, t.checks);
     if (t.failures == 0) return STATUS_OK;
     err_set(err, STATUS_FORMAT, "%d of %d checks failed: this build does not compute right here", t.failures, t.checks);

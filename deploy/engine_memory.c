@@ -1,9 +1,10 @@
 /* Buffers for storages. Two storages may share one if they do not live at the
  * same time and have the same geometry: then the zeros of the border, written
- * once, stay where they are. */
+ * once, stay where they are. With little memory the geometry does not matter. */
 #include "deploy/engine_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct buffer {
     int h, w, border, pitch, panels;
@@ -48,6 +49,58 @@ static struct layout layout_in(const struct buffer *b, float *memory) {
                            .w = b->w};
 }
 
+static size_t size_of(const struct buffer *b) {
+    return ((size_t)b->panels * panel_size(b) + PANEL - 1) / PANEL * PANEL; /* to the next cache line */
+}
+
+/* With little memory storages of any shape share it, and borders are cleared
+ * anew in each run: the first place that is free as long as storage i lives. */
+static size_t place(const struct engine *e, const struct buffer *buffers, int i) {
+    const struct storage *s = &e->storages[i];
+    size_t offset = 0;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int k = 0; k < i; k++) {
+            const struct storage *other = &e->storages[k];
+            const size_t begin = buffers[k].offset, end = begin + size_of(&buffers[k]);
+            if (other->dies < s->born || s->dies < other->born) continue;
+            if (offset >= end || offset + size_of(&buffers[i]) <= begin) continue;
+            offset = end;
+            moved = true;
+        }
+    }
+    return offset;
+}
+
+static size_t place_all(const struct engine *e, struct buffer *buffers) {
+    size_t total = 0;
+    for (int i = 0; i < e->nstorages; i++) {
+        const struct storage *s = &e->storages[i];
+        buffers[i] = (struct buffer){s->h, s->w, s->border, s->pitch, panels_of(s), s->dies, 0};
+        buffers[i].offset = place(e, buffers, i);
+        if (buffers[i].offset + size_of(&buffers[i]) > total) total = buffers[i].offset + size_of(&buffers[i]);
+    }
+    return total;
+}
+
+void engine_clear_borders(const struct engine *e, int op) {
+    for (int i = 0; i < e->nstorages; i++) {
+        const struct storage *s = &e->storages[i];
+        const struct layout *l = &s->layout;
+        if (s->born != op || s->border == 0) continue;
+        const size_t line = (size_t)l->line, edge = (size_t)s->border * (size_t)l->pitch;
+        for (int panel = 0; panel < panels_of(s); panel++) {
+            float *first = l->origin + panel * l->panel - edge; /* of line 0, with its border */
+            memset(first - (size_t)s->border * line, 0, (size_t)s->border * line * sizeof *first);
+            for (int y = 0; y < l->h; y++, first += line) {
+                memset(first, 0, edge * sizeof *first);
+                memset(first + line - edge, 0, edge * sizeof *first);
+            }
+            memset(first, 0, (size_t)s->border * line * sizeof *first);
+        }
+    }
+}
+
 enum status engine_memory(struct engine *e, struct err *err) {
     enum status status = STATUS_OK;
     int nbuffers = 0;
@@ -57,12 +110,12 @@ enum status engine_memory(struct engine *e, struct err *err) {
         status = err_memory(err, "engine's buffers");
         goto done;
     }
-    for (int i = 0; i < e->nstorages; i++) chosen[i] = choose(buffers, &nbuffers, &e->storages[i]);
-    size_t total = 0;
+    size_t total = e->low_memory ? place_all(e, buffers) : 0;
+    for (int i = 0; i < e->nstorages; i++)
+        chosen[i] = e->low_memory ? i : choose(buffers, &nbuffers, &e->storages[i]);
     for (int i = 0; i < nbuffers; i++) {
         buffers[i].offset = total;
-        /* To the next cache line. */
-        total += ((size_t)buffers[i].panels * panel_size(&buffers[i]) + PANEL - 1) / PANEL * PANEL;
+        total += size_of(&buffers[i]);
     }
     float *memory = engine_alloc(e, total, sizeof *memory);
     if (!memory) {

@@ -196,6 +196,7 @@ void engine_run(struct engine *e, const float *input, float *output) {
     const int blocks = e->last_block - e->first_block + 1;
     for (int b = 0; b < blocks; b++) e->block_seconds[b] = 0;
     for (int i = 0; e->layer_seconds && i < e->model->net->nlayers; i++) e->layer_seconds[i] = 0;
+    if (e->low_memory) engine_clear_borders(e, -1);
     import(e, input);
     int block = e->first_block;
     for (int i = 0; i < e->nops; i++) {
@@ -206,6 +207,7 @@ void engine_run(struct engine *e, const float *input, float *output) {
             start = now;
             block = op->block;
         }
+        if (e->low_memory) engine_clear_borders(e, i);
         if (e->layer_seconds) run_timed(e, op);
         else run_op(e, op);
     }

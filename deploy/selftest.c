@@ -4,6 +4,7 @@
 #include "common/random.h"
 #include "deploy/engine.h"
 #include "deploy/kernels/check.h"
+#include "deploy/kernels/cpu.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -187,6 +188,8 @@ enum status selftest_run(struct selftest *result, struct pool *pool, FILE *out, 
     struct selftest t = {0};
     struct golden golden;
     enum status status = golden_make(&golden, err);
+    cpu_describe(t.processor);
+    fprintf(out, "     processor: %s\n", t.processor[0] ? t.processor : "none of the instruction sets known here");
     if (!status) check_kernels(&t, out);
     for (int i = 0; !status && kernels_at(i); i++)
         if (kernels_runnable(kernels_at(i))) status = check_golden(&t, &golden, kernels_at(i), pool, out, err);

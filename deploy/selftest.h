@@ -28,6 +28,7 @@ extern const float selftest_golden[SELFTEST_PLANS][SELFTEST_CLASSES];
 void selftest_fill(struct model *model, uint64_t seed);
 
 struct selftest {
+    char processor[64]; /* the instruction sets that it has */
     int checks, failures;
     double switch_us; /* median */
 };

@@ -1,5 +1,7 @@
 #include "deploy/kernels/cpu.h"
 
+#include <string.h>
+
 #if defined(__x86_64__)
 
 #include <cpuid.h>
@@ -44,3 +46,14 @@ unsigned cpu_features(void) {
 unsigned cpu_features(void) { return 0; }
 
 #endif
+
+void cpu_describe(char text[64]) {
+    static const char *const names[] = {"sse2", "avx2", "avx512", "neon", "dotprod", "fp16"};
+    const unsigned features = cpu_features();
+    text[0] = '\0';
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (features >> i & 1) {
+            if (text[0]) strcat(text, " ");
+            strcat(text, names[i]);
+        }
+}

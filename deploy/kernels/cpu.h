@@ -13,5 +13,7 @@ enum cpu_feature {
 
 /* A set of cpu_feature. */
 unsigned cpu_features(void);
+/* Their names with blanks between: "neon dotprod fp16". */
+void cpu_describe(char text[64]);
 
 #endif

@@ -171,6 +171,10 @@ static void test_every_net_level_and_instruction_set(void **state) {
             struct engine *engine = engine_make(&f, config);
             runs_every_plan(&f, engine, nets[k].name, kernels_at(i)->isa);
             engine_destroy(&engine);
+            config.low_memory = true;
+            engine = engine_make(&f, config);
+            runs_every_plan(&f, engine, nets[k].name, "low memory");
+            engine_destroy(&engine);
         }
         fixture_free(&f);
     }
