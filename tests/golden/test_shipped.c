@@ -63,27 +63,30 @@ static void zero_pruned(struct model *m, int level) {
     }
 }
 
-/* The engine's logits, malloc'ed. */
-static float *infer(const struct model *model, const struct plan *plan, const float *input) {
+static struct engine *engine_of(const struct model *model) {
     struct engine *engine;
     struct err err;
     const struct engine_config config = engine_defaults();
-    const size_t n = (size_t)model->net->classes;
     must(engine_create(&engine, model, &config, &err), &err);
+    return engine;
+}
+
+/* The logits at a plan, malloc'ed. */
+static float *infer(struct engine *engine, const struct model *model, const struct plan *plan, const float *input) {
+    const size_t n = (size_t)model->net->classes;
     float *output = malloc(engine_output_max(engine) * sizeof *output), *logits = malloc(n * sizeof *logits);
     engine_set_plan(engine, plan);
     engine_run(engine, input, output);
     memcpy(logits, engine_logits(engine), n * sizeof *logits);
-    engine_destroy(&engine);
     free(output);
     return logits;
 }
 
-static void same(float *got, float *expected, size_t n, const char *what) {
+/* Frees `got`. */
+static void same(float *got, const float *expected, size_t n, const char *what) {
     double worst;
     if (!reference_agrees(got, expected, n, &worst)) fail_msg("%s: off by %g of the largest magnitude", what, worst);
     free(got);
-    free(expected);
 }
 
 static struct plan *uniform(const struct model *model, int level) {
@@ -93,16 +96,18 @@ static struct plan *uniform(const struct model *model, int level) {
     return plan;
 }
 
-static void check_zeroed(const struct model *model, const char *name, const struct plan *plan, const float *input) {
+static void check_zeroed(const char *name, int level, const float *expected, const float *input) {
     struct model *zeroed = seeded(name);
     struct plan *full = uniform(zeroed, 0);
-    zero_pruned(zeroed, plan->level[0]);
-    same(infer(model, plan, input), infer(zeroed, full, input), (size_t)model->net->classes, "a level, by zeroed channels");
+    zero_pruned(zeroed, level);
+    struct engine *engine = engine_of(zeroed);
+    same(infer(engine, zeroed, full, input), expected, (size_t)zeroed->net->classes, "zeroed channels, by the level");
+    engine_destroy(&engine);
     plan_destroy(&full);
     model_destroy(&zeroed);
 }
 
-static void check_trainer(struct model *model, const struct plan *const plans[2], const float *input) {
+static void check_trainer(struct model *model, struct plan *const plans[2], float *const expected[2], const float *input) {
     struct network *network;
     struct err err;
     const size_t n = (size_t)model->net->classes;
@@ -110,16 +115,14 @@ static void check_trainer(struct model *model, const struct plan *const plans[2]
     for (int p = 0; p < 2; p++) {
         float *logits = malloc(n * sizeof *logits);
         must(network_forward(network, plans[p], NETWORK_INFERENCE, input, 1, 0, logits, &err), &err);
-        same(infer(model, plans[p], input), logits, n, p ? "a random plan, by the trainer" : "a level, by the trainer");
+        same(logits, expected[p], n, p ? "the trainer at a random plan, by the engine" : "the trainer at a level, by the engine");
     }
     network_destroy(&network);
 }
 
-static void check_order(struct model *model, const float *input) {
+static void check_order(struct model *model, const struct plan *full, const float *expected, const float *input) {
     struct order *order;
     struct err err;
-    struct plan *full = uniform(model, 0);
-    float *before = infer(model, full, input);
     must(order_create(&order, model, ORDER_L1, 0, NULL, &err), &err);
     bool moves = false;
     for (int g = 0; g < model->groups->ngroups; g++)
@@ -127,23 +130,30 @@ static void check_order(struct model *model, const float *input) {
     assert_true(moves);
     must(order_apply_model(order, model, &err), &err);
     order_destroy(&order);
-    same(infer(model, full, input), before, (size_t)model->net->classes, "channels in another order");
-    plan_destroy(&full);
+    struct engine *engine = engine_of(model);
+    same(infer(engine, model, full, input), expected, (size_t)model->net->classes, "another order, by the first");
+    engine_destroy(&engine);
 }
 
 static void test_pruning(void **state) {
+    enum { LEVEL, MIXED, FULL };
     const char *name = *state;
     struct model *model = seeded(name);
+    struct engine *engine = engine_of(model);
     struct random random = random_stream(8, 0, 0);
-    float *input = malloc(net_shape_size(model->net->input) * sizeof *input);
+    float *input = malloc(net_shape_size(model->net->input) * sizeof *input), *logits[3];
     selftest_input(model, input);
-    struct plan *level = uniform(model, model->levels->nlevels / 2), *mixed = uniform(model, 0);
-    reference_random_plan(mixed, model, &random);
-    check_zeroed(model, name, level, input);
-    check_trainer(model, (const struct plan *[]){level, mixed}, input);
-    check_order(model, input);
-    plan_destroy(&level);
-    plan_destroy(&mixed);
+    struct plan *plans[] = {uniform(model, model->levels->nlevels / 2), uniform(model, 0), uniform(model, 0)};
+    reference_random_plan(plans[MIXED], model, &random);
+    for (int p = 0; p < 3; p++) logits[p] = infer(engine, model, plans[p], input);
+    engine_destroy(&engine);
+    check_zeroed(name, plans[LEVEL]->level[0], logits[LEVEL], input);
+    check_trainer(model, plans, logits, input);
+    check_order(model, plans[FULL], logits[FULL], input);
+    for (int p = 0; p < 3; p++) {
+        free(logits[p]);
+        plan_destroy(&plans[p]);
+    }
     free(input);
     model_destroy(&model);
 }
