@@ -21,13 +21,30 @@ export OMP_WAIT_POLICY=passive
 # name | network | epochs | keep of its filters | seeds | random plans | options of train, or "= ROW options": from that row's model
 rows() {
     cat <<'ROWS'
-plain        | resnet20      | 15 | 1    | 1 2 3 | 0   | --robust none --order none
-own-.5       | resnet20      | 15 | .5   | 1 2 3 | 0   | --robust none --order none
-own-.25      | resnet20      | 15 | .25  | 1 2 3 | 0   | --robust none --order none
-own-.875     | resnet20      | 15 | .875 | 1 2 3 | 0   | --robust none --order none
-own-.75      | resnet20      | 15 | .75  | 1 2 3 | 0   | --robust none --order none
-own-.625     | resnet20      | 15 | .625 | 1 2 3 | 0   | --robust none --order none
-own-.375     | resnet20      | 15 | .375 | 1 2 3 | 0   | --robust none --order none
+plain          | resnet20      | 15 | 1    | 1 2 3 | 0   | --robust none --order none
+default        | resnet20      | 15 | 1    | 1 2 3 | 100 | --robust sandwich --robust-weight .5
+own-.5         | resnet20      | 15 | .5   | 1 2 3 | 0   | --robust none --order none
+own-.25        | resnet20      | 15 | .25  | 1 2 3 | 0   | --robust none --order none
+own-.875       | resnet20      | 15 | .875 | 1 2 3 | 0   | --robust none --order none
+own-.75        | resnet20      | 15 | .75  | 1 2 3 | 0   | --robust none --order none
+own-.625       | resnet20      | 15 | .625 | 1 2 3 | 0   | --robust none --order none
+own-.375       | resnet20      | 15 | .375 | 1 2 3 | 0   | --robust none --order none
+plain-l1       | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order l1
+plain-l2       | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order l2
+plain-bn-gamma | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order bn-gamma
+plain-taylor   | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order taylor
+plain-random   | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order random
+allocate       | resnet20      | 15 | 1    | 1     | 0   | = default --robust none --order none --allocate sensitivity
+plain          | vgg16-cifar   | 4  | 1    | 1     | 0   | --robust none --order l1
+default        | vgg16-cifar   | 4  | 1    | 1     | 100 | --robust sandwich --robust-weight .5
+own-.5         | vgg16-cifar   | 4  | .5   | 1     | 0   | --robust none --order none
+slice          | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0
+group          | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --robust-cuts 0 --robust-groups 1
+slice-group    | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --robust-groups .5
+random-channel | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --robust-channels random
+reorder        | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --order-every 1
+sandwich       | resnet20      | 15 | 1    | 1     | 100 | --robust sandwich --robust-weight 1 --robust-cuts 0 --robust-link 0 --robust-plans 2
+sandwich-slice | resnet20      | 15 | 1    | 1     | 100 | --robust sandwich --robust-weight 1 --robust-plans 2
 ROWS
 }
 
@@ -66,6 +83,10 @@ run_row() {
         options="--epochs 0 --from $work/$network-${from%% *}-$seed.safetensors ${from#* }" ;;
     *) options="--epochs $epochs $options" ;;
     esac
+    case $row in
+    default) ;; # with the accuracy model that it would have in the field
+    *) options="$options --measure-plans 0" ;;
+    esac
     model=$name.safetensors
     command="$train train data/cifar10.data $cfg -o $model --seed $seed --hold-out 5000 --threads 1 $options"
     if [ ! -f "$model" ]; then
@@ -95,7 +116,7 @@ run_row() {
               if (plans) printf ",\"random\":{\"plans\":%d,\"mean\":%.2f,\"mean_gap\":%.2f,\"worst_gap\":%.2f}", plans, mean / plans, sum / plans, worst
               printf ",%s\n", tail }' "$name.test")
     mkdir -p "$(dirname "$results")"
-    echo "$line" | flock "$results.lock" tee -a "$results"
+    echo "$line" | flock "$work/lock" tee -a "$results"
 }
 
 print_table() {
