@@ -42,6 +42,7 @@ enum ops_scratch {
     OPS_SCRATCH_NORM,
     OPS_SCRATCH_BF16,
     OPS_SCRATCH_BF16_2,
+    OPS_SCRATCH_PATCHES,
     OPS_SCRATCH_LAYER, /* a layer's, within one call */
     OPS_SCRATCH_LAYER_2,
     OPS_SCRATCH_LAYER_3,

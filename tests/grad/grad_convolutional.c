@@ -35,6 +35,15 @@ static void depthwise(void **state) {
     gradcheck(NET("filters=16\ngroups=8\nsize=3\nstride=1\npad=1\nactivation=leaky"), 3, all_levels);
 }
 
+/* Few positions and many channels: computed by patches. */
+#define WIDE(options) GRADCHECK_NET(3, 4, 3) CONV("filters=40\nsize=1\nstride=1\nactivation=linear") CONV(options) GRADCHECK_HEAD
+static void small_maps(void **state) {
+    gradcheck(WIDE("filters=10\nsize=3\nstride=1\npad=1\nactivation=leaky"), 3, all_levels);
+    gradcheck(WIDE("filters=10\nsize=3\nstride=2\npad=1\nactivation=relu"), 3, all_levels);
+    gradcheck(WIDE("filters=10\nsize=2\nstride=1\nactivation=leaky"), 3, all_levels);
+    gradcheck(WIDE("batch_normalize=1\nfilters=33\nsize=3\nstride=1\npad=1\nactivation=relu"), 4, all_levels);
+}
+
 static void activations(void **state) {
     for (int a = 0; a < ACTIVATION_COUNT; a++)
         for (int norm = 0; norm < 2; norm++) {
@@ -87,7 +96,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain),       cmocka_unit_test(batch_norm),   cmocka_unit_test(groups),
         cmocka_unit_test(depthwise),   cmocka_unit_test(activations),  cmocka_unit_test(darknet_form),
-        cmocka_unit_test(capped),      cmocka_unit_test(uneven_plans),
+        cmocka_unit_test(capped),      cmocka_unit_test(uneven_plans), cmocka_unit_test(small_maps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
