@@ -48,7 +48,7 @@ static enum status make_output(char output[MAX_PATH], const struct arguments *a,
 
 static enum status train(const struct arguments *a, struct err *err) {
     char output[MAX_PATH];
-    struct trainer_config config = trainer_defaults(ROBUST_DROP);
+    struct trainer_config config = trainer_defaults(ROBUST_SANDWICH);
     enum status status = make_output(output, a, err);
     if (status) return status;
     config.setup.data = a->data;

@@ -65,7 +65,7 @@ static enum status check(const struct trainer_config *c, int seed, struct err *e
 }
 
 enum status cmd_train(int argc, char **argv, struct err *err) {
-    struct arguments a = { .config = trainer_defaults(ROBUST_DROP) };
+    struct arguments a = { .config = trainer_defaults(ROBUST_SANDWICH) };
     struct trainer_config *c = &a.config;
     a.robust = robust_name(c->robust.mode);
     a.order = order_name(c->order);

@@ -22,7 +22,7 @@ struct robust_config robust_defaults(enum robust_mode mode) {
         .groups = 0,
         .channels = ROBUST_LEAST,
         .distill = 1,
-        .weight = 1,
+        .weight = .5,
     };
 }
 

@@ -49,7 +49,7 @@ lines = [json.loads(l) for l in open('m.jsonl')]
 kinds = [l['kind'] for l in lines]
 assert kinds[0] == 'begin' and kinds[-1] == 'done' and set(kinds) == {'begin', 'step', 'epoch', 'done'}
 begin, done = lines[0], lines[-1]
-assert begin['steps'] == 40 and begin['steps_per_epoch'] == 10 and begin['seed'] == 1 and begin['robust'] == 'drop'
+assert begin['steps'] == 40 and begin['steps_per_epoch'] == 10 and begin['seed'] == 1 and begin['robust'] == 'sandwich'
 assert [l['step'] for l in lines if l['kind'] == 'step'] == list(range(1, 41))
 epochs = [l for l in lines if l['kind'] == 'epoch']
 assert [(l['epoch'], l['step']) for l in epochs] == [(1, 10), (2, 20), (3, 30), (4, 40)]

@@ -122,7 +122,7 @@ wait $pid || rc=$?
 grep -q "stopped behind step" err && grep -q -- --resume err || fail "it does not say how to go on"
 cp c.checkpoint kept
 refuses 2 'seed 7, not 9' "$train" train data net.cfg $options -o c --resume --seed 9
-refuses 2 'robust "drop", not "none"' "$train" train data net.cfg $options -o c --resume --robust none
+refuses 2 'robust "sandwich", not "none"' "$train" train data net.cfg $options -o c --resume --robust none
 cmp kept c.checkpoint || fail "a refused resume touched the checkpoint"
 refuses 2 'nothing to resume' "$train" train data net.cfg $options -o a --resume
 run c --resume
