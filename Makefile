@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check bench bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check bench bench-accuracy bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -223,6 +223,10 @@ check-cross: deploy $(CROSS_BIN)
 ## bench-train: training's images per second and memory beside PyTorch's, a quarter of an hour; BENCH=--help
 bench-train: train $(DEPS)-bench-train
 	$(Q)tests/bench/train/run.py $(BENCH)
+
+## bench-accuracy: accuracy at every level by training method, from finished rows; RERUN=1 trains the missing ones
+bench-accuracy:
+	$(Q)tests/bench/accuracy.sh $(if $(RERUN),run)
 
 ## bench: latency of the reference networks at every level, as shares of what the processor can do
 bench: deploy
