@@ -3,12 +3,14 @@
  * weights, so every level may take its own. */
 #include "deploy/engine_internal.h"
 
-/* Floats of transformed input that a band should not exceed. */
-enum { BAND_FLOATS = 256 << 10, BAND_MIN = 28, BAND_MAX = 112 /* tiles */ };
+/* Floats of transformed input that a band should not exceed, and its tiles:
+ * few waste time on transforming weights, many leave the caches. */
+enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 50 };
 
 static int bands(int tiles, int m, int nchunks) {
+    const int max = m == 4 ? BAND_MAX_4 : BAND_MAX_6;
     int most = BAND_FLOATS / ((m + 2) * (m + 2) * PANEL * nchunks);
-    most = most < BAND_MIN ? BAND_MIN : most > BAND_MAX ? BAND_MAX : most;
+    most = most < BAND_MIN ? BAND_MIN : most > max ? max : most;
     return (tiles + most - 1) / most;
 }
 
@@ -28,14 +30,14 @@ static bool fits(const struct engine *e, const struct op *op) {
 
 /* ---- cost ---- */
 
-/* Vector instructions, measured where they are not counted: multiply-adds of
- * the tiles, and what transforms of one vector cost. */
+/* Multiply-adds, and what measured as much time: the transforms of a tile's
+ * channel and of a weight, both of which wait for memory more than they compute. */
 static double direct_cost(double in, double out, double h, double w) { return 1.15 * 9 * in * out * h * w; }
 
 static double winograd_cost(const struct op *op, int m, double in, double out, int nchunks) {
     const int tiles = tiles_of(op, m);
-    const double points = (m + 2) * (m + 2), transform = m == 4 ? 200 : 460, weights = m == 4 ? 100 : 180;
-    return 1.15 * points * in * out * tiles + transform * (in + out) * tiles + weights * in * out * bands(tiles, m, nchunks);
+    const double points = (m + 2) * (m + 2), transform = m == 4 ? 600 : 1200, weight = m == 4 ? 400 : 700;
+    return 1.18 * points * in * out * tiles + transform * (in + out) * tiles + weight * in * out * bands(tiles, m, nchunks);
 }
 
 int engine_winograd_choose(const struct op *op, const struct part *part) {

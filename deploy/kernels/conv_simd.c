@@ -44,7 +44,7 @@
 /* U: separate sums for every U-th row, where a tile is too small to hide the
  * latency of a multiply-add. */
 VEC_INLINE void tile(const int N, const int R, const int S, const int U, const ptrdiff_t column,
-                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add) {
+                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add, const float *next) {
     vec acc[4][2][16][4];
     const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line;
     _Pragma("GCC unroll 4") for (int u = 0; u < U; u++)
@@ -65,6 +65,7 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
                     _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
                         _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
                             xq[r][s] = vec_quad_load(x + r * x_line + s * column);
+                    _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++, next += PANEL) __builtin_prefetch(next);
                     TILE_ROW(0);
                     TILE_ROW(1);
                     TILE_ROW(2);
@@ -99,8 +100,8 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
 /* Columns PANEL or 2*PANEL floats apart (stride 1 and 2) are worth tiles of
  * their own, with constant addresses; `any` takes the distance from args. */
 #define DEFINE_TILE(S, N, R, NAME, COLUMN)                                                              \
-    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add) { \
-        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add);                        \
+    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add, const float *next) { \
+        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add, next);                        \
     }
 #define TILE_ENTRY(S, N, R, NAME) [S] = tile_##N##_##R##_##S##_##NAME,
 #define DEFINE_TILES(N)                                \
@@ -175,7 +176,7 @@ void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int
             conv_tile_fn *const run = tiles[log_n][distance][R - 1][S];
             for (int piece = 0; piece < pieces; piece++) {
                 const int j = piece * S + S <= a->width ? piece * S : a->width - S;
-                run(a, i * a->x_line + j * a->x_column, w, sums, 0);
+                run(a, i * a->x_line + j * a->x_column, w, sums, 0, a->chunks->x);
                 finish(a, &activation, sums, c, last, n, i, j, R, S);
             }
             i += R;

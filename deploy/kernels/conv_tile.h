@@ -16,8 +16,10 @@ enum { CONV_N = 2, CONV_S = 6 };
 
 /* Sums of R lines x S columns by N vectors of channels into
  * sums[R][S][N][VEC_LANES], or added to what is there; x and w are the offsets
- * of the tile in the chunks' input and weights. */
-typedef void conv_tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add);
+ * of the tile in the chunks' input and weights. Meanwhile asks for what lies
+ * at `next` on, 16 cache lines for each chunk and tap. */
+typedef void conv_tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add,
+                          const float *next);
 
 /* The tile of one line and 2^log_n <= CONV_N vectors, columns PANEL apart. */
 conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns);

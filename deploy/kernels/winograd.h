@@ -29,20 +29,30 @@ static inline int winograd_tiles(const struct winograd_args *a) {
     return (a->height + a->m - 1) / a->m * winograd_columns(a);
 }
 
-/* v: [chunks][(m+2)^2][winograd_pitch(tiles)][16]. An odd number of cache
- * lines from point to point, lest they meet in the same set of a cache. */
-static inline ptrdiff_t winograd_pitch(int tiles) { return tiles | 1; }
+/* The tiles of v are dealt out evenly to groups of at most 14, each of which is
+ * multiplied at once. What one product reads lies together; between points
+ * there is an odd number of cache lines, lest they meet in the same set of a
+ * cache when a transform writes them.
+ *
+ *   v: [groups][(m+2)^2]{ [chunks][14][16] and a line } */
+enum { WINOGRAD_GROUP = 14 };
+static inline int winograd_groups(int tiles) { return (tiles + WINOGRAD_GROUP - 1) / WINOGRAD_GROUP; }
+static inline ptrdiff_t winograd_v_point(int chunks) { return (ptrdiff_t)chunks * WINOGRAD_GROUP * PANEL + PANEL; }
 static inline size_t winograd_v_floats(int m, int tiles, int chunks) {
-    return (size_t)((m + 2) * (m + 2)) * (size_t)winograd_pitch(tiles) * (size_t)chunks * PANEL;
+    return (size_t)((m + 2) * (m + 2)) * (size_t)winograd_groups(tiles) * (size_t)winograd_v_point(chunks);
 }
 
-/* A thread's scratch: the transformed weights of a block of panels by chunks,
- * and its products. */
-enum { WINOGRAD_OUT = 2, WINOGRAD_IN = 8 };
-/* Floats between points of transformed weights; a cache line more than they need. */
-enum { WINOGRAD_U = WINOGRAD_OUT * WINOGRAD_IN * PANEL * PANEL + PANEL };
+/* A thread's scratch: a block of transformed weights, and its products:
+ *
+ *   u: [(m+2)^2]{ [WINOGRAD_IN][WINOGRAD_OUT][16 rows][16] and a line }
+ *   sums: [groups][(m+2)^2]{ [14][WINOGRAD_OUT * 16] and a line } */
+enum { WINOGRAD_OUT = 2, WINOGRAD_IN = 4 };
+enum {
+    WINOGRAD_U = WINOGRAD_IN * WINOGRAD_OUT * PANEL * PANEL + PANEL,
+    WINOGRAD_SUMS = WINOGRAD_GROUP * WINOGRAD_OUT * PANEL + PANEL
+};
 static inline size_t winograd_scratch_floats(int m, int tiles) {
-    return (size_t)((m + 2) * (m + 2)) * (WINOGRAD_U + (size_t)winograd_pitch(tiles) * WINOGRAD_OUT * PANEL);
+    return (size_t)((m + 2) * (m + 2)) * (WINOGRAD_U + (size_t)winograd_groups(tiles) * WINOGRAD_SUMS);
 }
 
 /* Transforms chunks [first, last) for tiles [top, bottom), within those that v holds. */

@@ -128,14 +128,18 @@ static void copy_patch(const float *x, ptrdiff_t line, int h, int w, int a, floa
                           i < h && j < w ? vec_load(x + i * line + j * PANEL + k) : vec_zero());
 }
 
+/* Where group `index` of n tiles begins. */
+static int group_begin(int n, int index) { return n * index / winograd_groups(n); }
+
 VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int first, int last, int top, int bottom,
                             float *v) {
     const struct conv_args *conv = args->conv;
-    const int a = m + 2, columns = winograd_columns(args);
-    const ptrdiff_t v_point = winograd_pitch(args->end - args->first) * PANEL;
+    const int a = m + 2, columns = winograd_columns(args), tiles = args->end - args->first;
+    const ptrdiff_t v_point = winograd_v_point(conv->nchunks), v_group = a * a * v_point;
     float patch[WINOGRAD_MAX * WINOGRAD_MAX * PANEL] __attribute__((aligned(64)));
     for (int k = first; k < last; k++)
-        for (int t = top; t < bottom; t++) {
+        for (int t = top, group = 0; t < bottom; t++) {
+            while (t - args->first >= group_begin(tiles, group + 1)) group++;
             const int i = t / columns * m, j = t % columns * m;
             const int h = args->height + 2 - i, w = conv->width + 2 - j;
             const float *x = conv->chunks[k].x + i * conv->x_line + j * PANEL;
@@ -145,7 +149,7 @@ VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int f
                 x = patch;
                 line = WINOGRAD_MAX * PANEL;
             }
-            float *to = v + k * a * a * v_point + (t - args->first) * PANEL;
+            float *to = v + group * v_group + (k * WINOGRAD_GROUP + t - args->first - group_begin(tiles, group)) * PANEL;
             for (int c = 0; c < conv->chunks[k].rows; c += VEC_LANES) input_tile(m, x + c, line, to + c, v_point);
         }
 }
@@ -174,51 +178,52 @@ VEC_INLINE void weight_row(const int m, const float *w, ptrdiff_t tap, float *u,
     }
 }
 
-/* u: [(m+2)^2][WINOGRAD_OUT][WINOGRAD_IN * 16][16], with a cache line between points. */
-enum { U_PANEL = WINOGRAD_IN * PANEL * PANEL };
-
+/* Weights lie chunk behind chunk, the taps of a row far apart: too many short
+ * runs for a processor to foresee, so the next chunk is asked for, line by line. */
 VEC_INLINE void weight_block(const int m, const struct conv_args *conv, int first, int last, int k0, int k1, float *u) {
-    for (int c = first; c < last; c += VEC_LANES) {
-        const ptrdiff_t at = c / PANEL * conv->w_panel + c % PANEL;
-        float *to = u + (c - first) / PANEL * U_PANEL + c % PANEL;
+    for (int c = first; c < last; c += VEC_LANES)
         for (int k = k0; k < k1; k++) {
             const struct conv_chunk *chunk = &conv->chunks[k];
-            for (int r = 0; r < chunk->rows; r++)
-                weight_row(m, chunk->w + at + r * PANEL, chunk->w_tap, to + ((k - k0) * PANEL + r) * PANEL, WINOGRAD_U);
+            const float *w = chunk->w + c / PANEL * conv->w_panel + c % PANEL, *next = w + 9 * chunk->w_tap;
+            float *to = u + ((k - k0) * WINOGRAD_OUT + (c - first) / PANEL) * (PANEL * PANEL) + c % PANEL;
+            for (int r = 0; r < chunk->rows; r++) {
+                for (int tap = 0; tap < 9; tap++) __builtin_prefetch(next + (9 * r + tap) * PANEL);
+                weight_row(m, w + r * PANEL, chunk->w_tap, to + r * PANEL, WINOGRAD_U);
+            }
         }
-    }
 }
 
 /* ---- products and outputs ---- */
 
 /* Vectors of channels that a register tile computes together. */
-enum { UNIT = CONV_N * VEC_LANES };
-
-/* sums: [units][(m+2)^2][pitch][UNIT] */
-static ptrdiff_t sums_point(int tiles) { return winograd_pitch(tiles) * UNIT; }
+enum { UNIT = CONV_N * VEC_LANES, SUMS_UNIT = WINOGRAD_GROUP * UNIT };
 
 /* The vectors of a unit that holds `left` channels: 2^log_n. */
 static int log_vectors(int left) { return left > UNIT / 2 ? CONV_N / 2 : left > UNIT / 4 ? CONV_N / 4 : 0; }
 
 static void multiply(const struct winograd_args *args, int first, int last, int k0, int k1, const float *v,
                      const float *u, float *sums) {
-    const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first;
-    const int pieces = (tiles + CONV_S - 1) / CONV_S;
-    const ptrdiff_t v_point = winograd_pitch(tiles) * PANEL;
+    const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first, groups = winograd_groups(tiles);
+    const ptrdiff_t v_point = winograd_v_point(args->conv->nchunks);
     struct conv_chunk chunks[WINOGRAD_IN];
-    const struct conv_args product = {.chunks = chunks, .nchunks = k1 - k0, .kh = 1, .kw = 1, .w_panel = U_PANEL};
+    const struct conv_args product = {.chunks = chunks, .nchunks = k1 - k0, .kh = 1, .kw = 1, .w_panel = PANEL * PANEL};
     for (int k = k0; k < k1; k++)
-        chunks[k - k0] = (struct conv_chunk){v + k * points * v_point, u + (k - k0) * PANEL * PANEL, 0,
+        chunks[k - k0] = (struct conv_chunk){v + k * WINOGRAD_GROUP * PANEL, u + (k - k0) * WINOGRAD_OUT * PANEL * PANEL, 0,
                                              args->conv->chunks[k].rows};
     for (int point = 0; point < points; point++)
         for (int c = first; c < last; c += UNIT) {
-            const int log_n = log_vectors(last - c);
-            const ptrdiff_t w = point * WINOGRAD_U + (c - first) / PANEL * U_PANEL + c % PANEL;
-            float *to = sums + ((c - first) / UNIT * points + point) * sums_point(tiles);
-            for (int piece = 0; piece < pieces; piece++) {
-                const int from = tiles * piece / pieces, end = tiles * (piece + 1) / pieces;
-                VEC_NAME(conv_tile)(log_n, end - from)(&product, point * v_point + from * PANEL, w,
-                                                       to + from * (VEC_LANES << log_n), k0 > 0);
+            const int log_n = log_vectors(last - c), o = c - first;
+            const ptrdiff_t w = point * WINOGRAD_U + o / PANEL * (PANEL * PANEL) + o % PANEL;
+            for (int group = 0; group < groups; group++) {
+                const int n = group_begin(tiles, group + 1) - group_begin(tiles, group), pieces = (n + CONV_S - 1) / CONV_S;
+                const ptrdiff_t x = (group * points + point) * v_point;
+                float *to = sums + (group * points + point) * WINOGRAD_SUMS + o / UNIT * SUMS_UNIT;
+                for (int piece = 0; piece < pieces; piece++) {
+                    const int from = n * piece / pieces, end = n * (piece + 1) / pieces;
+                    const ptrdiff_t next = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
+                    VEC_NAME(conv_tile)(log_n, end - from)(&product, x + from * PANEL, w, to + from * (VEC_LANES << log_n),
+                                                           k0 > 0, chunks->x + next);
+                }
             }
         }
 }
@@ -257,14 +262,14 @@ VEC_INLINE void output_tiles(const int m, const struct winograd_args *args, int 
     const struct vec_activation activation = vec_activation(conv->activation);
     const int points = (m + 2) * (m + 2), columns = winograd_columns(args), tiles = args->end - args->first;
     for (int c = first; c < last; c += VEC_LANES) {
-        const int unit = (c - first) / UNIT, unit_first = first + unit * UNIT;
-        const int log_n = log_vectors(last - unit_first);
-        const ptrdiff_t each = (ptrdiff_t)VEC_LANES << log_n;
-        for (int t = args->first; t < args->end; t++) {
-            const int i = t / columns * m, j = t % columns * m;
+        const int unit = (c - first) / UNIT, in_unit = (c - first) % UNIT;
+        const ptrdiff_t each = (ptrdiff_t)VEC_LANES << log_vectors(last - c + in_unit);
+        for (int t = 0, group = 0; t < tiles; t++) {
+            while (t >= group_begin(tiles, group + 1)) group++;
+            const int i = (args->first + t) / columns * m, j = (args->first + t) % columns * m;
             output_tile(m, conv, &activation,
-                        sums + unit * points * sums_point(tiles) + (t - args->first) * each + (c - unit_first),
-                        sums_point(tiles), c, last, i, j, args->height - i, conv->width - j);
+                        sums + group * points * WINOGRAD_SUMS + unit * SUMS_UNIT + (t - group_begin(tiles, group)) * each + in_unit,
+                        WINOGRAD_SUMS, c, last, i, j, args->height - i, conv->width - j);
         }
     }
 }
