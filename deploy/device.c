@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct device_options device_defaults(void) {
     return (struct device_options){.plan = "0", .threads = pool_default_threads()};
@@ -115,10 +116,13 @@ double device_peak_gflops(const struct kernels *kernels, struct pool *pool) {
 }
 
 double device_read_gbs(const struct kernels *kernels, struct pool *pool) {
-    struct limit l = {.kernels = kernels, .each = (size_t)8 << 20}; /* 32 MiB for each thread */
+    /* 128 MiB, more than caches hold. */
+    struct limit l = {.kernels = kernels, .each = ((size_t)32 << 20) / (size_t)pool_threads(pool) / 128 * 128};
     const size_t bytes = l.each * (size_t)pool_threads(pool) * sizeof(float);
-    float *block = aligned_alloc(64, bytes);
+    const size_t huge = (size_t)2 << 20;
+    float *block = aligned_alloc(huge, (bytes + huge - 1) / huge * huge);
     if (!block) return 0;
+    madvise(block, bytes, MADV_HUGEPAGE); /* as the engine's weights */
     memset(block, 0, bytes);
     l.block = block;
     const double seconds = best_seconds(pool, run_read, &l);

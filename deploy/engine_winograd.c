@@ -36,7 +36,7 @@ static double direct_cost(double in, double out, double h, double w) { return 1.
 
 static double winograd_cost(const struct op *op, int m, double in, double out, int nchunks) {
     const int tiles = tiles_of(op, m);
-    const double points = (m + 2) * (m + 2), transform = m == 4 ? 600 : 1200, weight = m == 4 ? 400 : 700;
+    const double points = (m + 2) * (m + 2), transform = m == 4 ? 600 : 1300, weight = m == 4 ? 400 : 800;
     return 1.18 * points * in * out * tiles + transform * (in + out) * tiles + weight * in * out * bands(tiles, m, nchunks);
 }
 

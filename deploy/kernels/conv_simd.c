@@ -13,6 +13,10 @@
 #include "deploy/kernels/conv_tile.h"
 #include "deploy/kernels/vec_activation.h"
 
+#include <stdbool.h>
+
+enum { SECOND_CACHE = 256 << 10 }; /* floats */
+
 #if defined(ISA_avx512)
 #define COLUMNS(M, ...) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(4, __VA_ARGS__) M(5, __VA_ARGS__) \
     M(6, __VA_ARGS__) M(7, __VA_ARGS__) M(8, __VA_ARGS__) M(9, __VA_ARGS__) M(10, __VA_ARGS__) M(11, __VA_ARGS__) \
@@ -41,10 +45,13 @@
                         vec_fma_lane(acc[U > 1 ? (L) % U : 0][r][s][n], wv[n], xq[r][s], L);      \
     } while (0)
 
+/* Rows between a weight that is used once and the one that is asked for. */
+enum { WEIGHTS_AHEAD = 64 };
+
 /* U: separate sums for every U-th row, where a tile is too small to hide the
  * latency of a multiply-add. */
 VEC_INLINE void tile(const int N, const int R, const int S, const int U, const ptrdiff_t column,
-                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add, const float *next) {
+                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add, struct conv_ahead ahead) {
     vec acc[4][2][16][4];
     const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line;
     _Pragma("GCC unroll 4") for (int u = 0; u < U; u++)
@@ -58,7 +65,7 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
         for (int ky = 0; ky < a->kh; ky++, x_tap_line += a->x_tap_line) {
             const float *x_tap = x_tap_line;
             for (int kx = 0; kx < a->kw; kx++, x_tap += a->x_tap, w_tap += chunk->w_tap) {
-                const float *x = x_tap, *w = w_tap;
+                const float *x = x_tap, *w = w_tap, *next = (ahead.weights ? w_tap : x_tap) + ahead.floats;
                 int i = 0;
                 for (; i + 4 <= rows; i += 4, x += 4, w += 4 * PANEL) {
                     vec_quad xq[2][16];
@@ -66,6 +73,10 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
                         _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
                             xq[r][s] = vec_quad_load(x + r * x_line + s * column);
                     _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++, next += PANEL) __builtin_prefetch(next);
+                    if (R * S == 1)
+                        _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
+                            _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++)
+                                __builtin_prefetch(w + n / PANEL_VECS * w_panel + (WEIGHTS_AHEAD + line) * PANEL);
                     TILE_ROW(0);
                     TILE_ROW(1);
                     TILE_ROW(2);
@@ -100,8 +111,8 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
 /* Columns PANEL or 2*PANEL floats apart (stride 1 and 2) are worth tiles of
  * their own, with constant addresses; `any` takes the distance from args. */
 #define DEFINE_TILE(S, N, R, NAME, COLUMN)                                                              \
-    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add, const float *next) { \
-        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add, next);                        \
+    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add, struct conv_ahead ahead) { \
+        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add, ahead);                        \
     }
 #define TILE_ENTRY(S, N, R, NAME) [S] = tile_##N##_##R##_##S##_##NAME,
 #define DEFINE_TILES(N)                                \
@@ -137,8 +148,9 @@ conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns) { return tiles[log_n][
 
 /* Ends R lines x S columns, from (line, column) on, of the n vectors of
  * channels from `first` on. */
-static void finish(const struct conv_args *a, const struct vec_activation *activation, const float *sums, int first,
+static void finish(const struct conv_args *a, const struct vec_activation *shared, const float *sums, int first,
                    int last, int n, int line, int column, int R, int S) {
+    const struct vec_activation activation = *shared; /* a copy that stores cannot change */
     for (int v = 0; v < n; v++) {
         const int c = first + v * VEC_LANES;
         const vec scale = vec_load(a->scale + c), shift = vec_load(a->shift + c);
@@ -154,33 +166,65 @@ static void finish(const struct conv_args *a, const struct vec_activation *activ
                 vec value = vec_fma(vec_load(sum), scale, shift);
                 if (add >= VEC_LANES) value = vec_add(value, vec_load(residual + s * PANEL));
                 else if (add > 0) value = vec_add(value, vec_load_n(residual + s * PANEL, add));
-                vec_activation_store(activation, y, value, last - c);
+                vec_activation_store(&activation, y, value, last - c);
             }
         }
     }
 }
 
-void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int bottom) {
-    const struct vec_activation activation = vec_activation(a->activation);
-    const int distance = a->x_column == PANEL ? 0 : a->x_column == 2 * PANEL ? 1 : 2;
-    const int pieces = (a->width + CONV_S - 1) / CONV_S, S = (a->width + pieces - 1) / pieces;
+/* A register tile of the convolution, from its sums to its outputs: the
+ * vectors of channels from c on, R lines x S columns from (i, j) on. */
+struct place {
+    int c, log_n, i, R, j, S;
+};
+
+static void run(const struct conv_args *a, const struct vec_activation *activation, const struct place *p, int last,
+                struct conv_ahead ahead) {
     float sums[2 * CONV_S * CONV_N * VEC_LANES] __attribute__((aligned(64)));
-    for (int c = first; c < last;) {
-        const int left = (last - c + VEC_LANES - 1) / VEC_LANES;
-        int log_n = CONV_N > 2 && left >= 4 && c % PANEL == 0 ? 2 : left >= 2 ? 1 : 0;
-        if (c % PANEL + (VEC_LANES << log_n) > PANEL && (int)VEC_LANES < (int)PANEL) log_n = 0;
-        const int n = 1 << log_n;
-        const ptrdiff_t w = c / PANEL * a->w_panel + c % PANEL;
-        for (int i = top; i < bottom;) {
-            const int R = 2 * S <= CONV_S && bottom - i >= 2 ? 2 : 1;
-            conv_tile_fn *const run = tiles[log_n][distance][R - 1][S];
-            for (int piece = 0; piece < pieces; piece++) {
-                const int j = piece * S + S <= a->width ? piece * S : a->width - S;
-                run(a, i * a->x_line + j * a->x_column, w, sums, 0, a->chunks->x);
-                finish(a, &activation, sums, c, last, n, i, j, R, S);
+    const int distance = a->x_column == PANEL ? 0 : a->x_column == 2 * PANEL ? 1 : 2;
+    tiles[p->log_n][distance][p->R - 1][p->S](a, p->i * a->x_line + p->j * a->x_column,
+                                              p->c / PANEL * a->w_panel + p->c % PANEL, sums, 0, ahead);
+    finish(a, activation, sums, p->c, last, 1 << p->log_n, p->i, p->j, p->R, p->S);
+}
+
+static int log_vectors(int c, int last) {
+    const int left = (last - c + VEC_LANES - 1) / VEC_LANES;
+    const int log_n = CONV_N > 2 && left >= 4 && c % PANEL == 0 ? 2 : left >= 2 ? 1 : 0;
+    return c % PANEL + (VEC_LANES << log_n) > PANEL && (int)VEC_LANES < (int)PANEL ? 0 : log_n;
+}
+
+/* Whether the weights for all channels stay in the second cache while the
+ * input passes by once; otherwise the input passes by for each tile of channels. */
+static bool weights_stay(const struct conv_args *a, int channels, int lines) {
+    ptrdiff_t rows = 0;
+    for (int k = 0; k < a->nchunks; k++) rows += a->chunks[k].rows;
+    const ptrdiff_t weights = rows * a->kh * a->kw * channels, input = rows * a->x_column / PANEL * a->width * lines;
+    return weights <= SECOND_CACHE / 2 && input > weights;
+}
+
+void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int bottom) {
+    enum { UNIT_PANELS = CONV_N * VEC_LANES > PANEL ? CONV_N * VEC_LANES / PANEL : 1, FEW = 8 };
+    const struct vec_activation activation = vec_activation(a->activation);
+    const int pieces = (a->width + CONV_S - 1) / CONV_S;
+    const bool stay = weights_stay(a, last - first, bottom - top), few = !stay && pieces * (bottom - top) <= 2 * FEW;
+    struct place p = {.S = (a->width + pieces - 1) / pieces};
+    for (int outer = first; outer < last;) {
+        int call = 0;
+        for (p.i = top; p.i < bottom; p.i += p.R) {
+            p.R = 2 * p.S <= CONV_S && bottom - p.i >= 2 ? 2 : 1;
+            for (int piece = 0; piece < pieces; piece++, call++) {
+                p.j = piece * p.S + p.S <= a->width ? piece * p.S : a->width - p.S;
+                struct conv_ahead ahead = {piece + 1 < pieces ? p.S * a->x_column : p.R * a->x_line - p.j * a->x_column, 0};
+                /* Weights that few tiles share arrive too late: those of the next channels. */
+                if (few) ahead = (struct conv_ahead){(UNIT_PANELS + call % UNIT_PANELS) * a->w_panel, 1};
+                p.c = outer;
+                do {
+                    p.log_n = log_vectors(p.c, last);
+                    run(a, &activation, &p, last, ahead);
+                    p.c += VEC_LANES << p.log_n;
+                } while (stay && p.c < last);
             }
-            i += R;
         }
-        c += n * VEC_LANES;
+        outer = p.c;
     }
 }

@@ -14,12 +14,18 @@ enum { CONV_N = 4, CONV_S = 5 };
 enum { CONV_N = 2, CONV_S = 6 };
 #endif
 
+/* What a tile asks for while it computes: 16 cache lines for each chunk and tap,
+ * `floats` behind where it reads the input, or the weights. */
+struct conv_ahead {
+    ptrdiff_t floats;
+    int weights;
+};
+
 /* Sums of R lines x S columns by N vectors of channels into
  * sums[R][S][N][VEC_LANES], or added to what is there; x and w are the offsets
- * of the tile in the chunks' input and weights. Meanwhile asks for what lies
- * at `next` on, 16 cache lines for each chunk and tap. */
+ * of the tile in the chunks' input and weights. */
 typedef void conv_tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add,
-                          const float *next);
+                          struct conv_ahead ahead);
 
 /* The tile of one line and 2^log_n <= CONV_N vectors, columns PANEL apart. */
 conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns);

@@ -9,18 +9,18 @@
 struct vec_activation {
     enum activation activation;
     int simple; /* that form does it; otherwise value by value */
-    float slope, bottom, top;
+    vec slope, bottom, top;
 };
 
 static inline struct vec_activation vec_activation(enum activation activation) {
     const float unbounded = __builtin_inff();
-    struct vec_activation a = {activation, 1, 1, -unbounded, unbounded};
+    struct vec_activation a = {activation, 1, vec_set1(1), vec_set1(-unbounded), vec_set1(unbounded)};
     switch (activation) {
     case ACTIVATION_LINEAR: break;
-    case ACTIVATION_RELU: a.bottom = 0; break;
-    case ACTIVATION_RELU6: a.bottom = 0, a.top = 6; break;
-    case ACTIVATION_LEAKY: a.slope = 0.1f; break;
-    case ACTIVATION_RELIE: a.slope = 0.01f; break;
+    case ACTIVATION_RELU: a.bottom = vec_zero(); break;
+    case ACTIVATION_RELU6: a.bottom = vec_zero(), a.top = vec_set1(6); break;
+    case ACTIVATION_LEAKY: a.slope = vec_set1(0.1f); break;
+    case ACTIVATION_RELIE: a.slope = vec_set1(0.01f); break;
     default: a.simple = 0;
     }
     return a;
@@ -30,8 +30,8 @@ static inline struct vec_activation vec_activation(enum activation activation) {
  * unspecified values. */
 VEC_INLINE void vec_activation_store(const struct vec_activation *a, float *p, vec v, int n) {
     if (a->simple) {
-        v = vec_max(vec_set1(a->bottom), vec_max(vec_mul(vec_set1(a->slope), v), v));
-        vec_store(p, vec_min(vec_set1(a->top), v));
+        v = vec_max(a->bottom, vec_max(vec_mul(a->slope, v), v));
+        vec_store(p, vec_min(a->top, v));
         return;
     }
     vec_store(p, v);

@@ -222,7 +222,8 @@ static void multiply(const struct winograd_args *args, int first, int last, int 
                     const int from = n * piece / pieces, end = n * (piece + 1) / pieces;
                     const ptrdiff_t next = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
                     VEC_NAME(conv_tile)(log_n, end - from)(&product, x + from * PANEL, w, to + from * (VEC_LANES << log_n),
-                                                           k0 > 0, chunks->x + next);
+                                                           k0 > 0,
+                                                           (struct conv_ahead){next - x - from * PANEL, 0});
                 }
             }
         }
