@@ -1,13 +1,13 @@
 #include "common/file.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -88,6 +88,7 @@ enum status file_replace_open(struct file_replace *file, const char *path, struc
         free(f.temporary);
         return status;
     }
+    flock(fileno(f.stream), LOCK_EX | LOCK_NB); /* tells it from what a killed process left */
     *file = f;
     return STATUS_OK;
 }
@@ -104,18 +105,24 @@ void file_replace_abort(struct file_replace *file) {
     close_all(file);
 }
 
-static bool is_gone(long pid) { return pid > 0 && pid <= INT_MAX && kill((pid_t)pid, 0) != 0 && errno == ESRCH; }
+/* "<name>....tmp<number>" */
+static bool is_temporary(const char *entry, const char *name, size_t length) {
+    const char *end = entry + strlen(entry), *digits = end;
+    while (digits > entry && isdigit((unsigned char)digits[-1])) digits--;
+    return digits < end && digits - entry >= (ptrdiff_t)length + 4 && strncmp(entry, name, length) == 0 &&
+           entry[length] == '.' && strncmp(digits - 4, ".tmp", 4) == 0;
+}
 
 void file_replace_tidy(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    size_t n = strlen(name);
     char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     DIR *dir = folder ? opendir(folder) : NULL;
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        char *end;
-        if (strncmp(entry->d_name, name, n) != 0 || strncmp(entry->d_name + n, ".tmp", 4) != 0) continue;
-        long pid = strtol(entry->d_name + n + 4, &end, 10);
-        if (end != entry->d_name + n + 4 && !*end && is_gone(pid)) unlinkat(dirfd(dir), entry->d_name, 0);
+        if (!is_temporary(entry->d_name, name, strlen(name))) continue;
+        int fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) continue;
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) unlinkat(dirfd(dir), entry->d_name, 0);
+        close(fd);
     }
     if (dir) closedir(dir);
     free(folder);

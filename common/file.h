@@ -22,8 +22,8 @@ struct file_replace {
 enum status file_replace_open(struct file_replace *file, const char *path, struct err *err) MUST_CHECK;
 enum status file_replace_commit(struct file_replace *file, struct err *err) MUST_CHECK;
 void file_replace_abort(struct file_replace *file);
-/* Removes what replacements of `path` left when they were killed: the temporary
- * files of processes that are no more. */
+/* Removes what replacements of `path`, and of files named for it ("path.txt"),
+ * left when they were killed: temporary files that no process holds. */
 void file_replace_tidy(const char *path);
 
 /* Creates a folder and those above it; an existing one is no error. */

@@ -251,7 +251,6 @@ static enum status open_run(struct trainer *t, struct err *err) {
         return err_memory(err, "settings");
     }
     file_replace_tidy(config->output);
-    file_replace_tidy(t->checkpoint_path);
     if (!config->resume && access(t->checkpoint_path, F_OK) == 0)
         log_warn("%s, of an unfinished run, will be replaced; --resume would go on with it", t->checkpoint_path);
     if (config->resume) status = resume(t, err);
