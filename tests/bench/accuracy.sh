@@ -103,7 +103,7 @@ run_row() {
     fi
     seconds=$(sed -n 's/.*"kind":"epoch".*"seconds":\([0-9.]*\).*/\1/p' "$name.log" 2>/dev/null | awk '{s += $1} END {printf "%d", s}')
     line=$(awk -v head="{\"row\":\"$row\",\"network\":\"$network\",\"seed\":$seed,\"epochs\":$epochs" \
-        -v tail="\"train_s\":${seconds:-0},\"command\":\"$(echo "$command" | sed "s|^[^ ]*/||")\"}" '
+        -v tail="\"train_s\":${seconds:-0},\"command\":\"$(echo "$command" | sed "s|^[^ ]*|espalier-train|")\"}" '
         BEGIN { n = 0 }
         { split($0, part, "\"accuracy\":"); accuracy = part[2] + 0
           split($0, part, "\"multiply_adds\":"); cost = part[2] + 0 }
