@@ -1,26 +1,29 @@
 #!/bin/sh
-# Unpacks the sources of a Debian package, with Debian's patches, of the release
-# that runs here:
+# Unpacks the sources of a Debian package, with Debian's patches, from where this
+# machine gets its packages:
 #   tests/source.sh PACKAGE FOLDER
 set -eu
 package=$1 folder=$2
 "$(dirname "$0")/packages.sh" dpkg-dev
-release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial"
-for suite in "$release" "$release-updates"; do
-    echo "deb-src http://deb.debian.org/debian $suite main"
-done >"$work/sources.list"
+mkdir -p "$work/lists/partial" "$work/parts"
+# The machine's own sources, in both of apt's formats, asked for source packages.
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+    case $file in
+    *.list) [ ! -f "$file" ] || sed -n 's/^deb[[:space:]]/deb-src /p' "$file" >"$work/parts/${file##*/}" ;;
+    *.sources) sed 's/^Types:.*/Types: deb-src/' "$file" >"$work/parts/${file##*/}" ;;
+    esac
+done
 apt() {
-    apt-get -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    apt-get -qq -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$work/parts" \
         -o Dir::State::Lists="$work/lists" -o APT::Sandbox::User=root "$@" >"$work/log" 2>&1 || {
         cat "$work/log" >&2
-        exit 1
+        return 1
     }
 }
 cd "$work"
-apt update
+apt update || : # some sources may have no source packages; then the next line tells
 apt source "$package"
 cd "$OLDPWD"
 rm -rf "$folder"
