@@ -1,6 +1,9 @@
 #include "tests/family.h"
 
 #include "common/cfg_writer.h"
+#include "deploy/engine.h"
+#include "deploy/selftest.h"
+#include "train/network.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -95,6 +98,51 @@ bool family_agrees(const struct family_golden *g, const float *outputs, int n, d
     }
     *worst = error / (double)g->largest;
     return *worst <= 1e-4 && top_of(outputs, n) == g->top;
+}
+
+static enum status compare(const struct family_golden *golden, struct model *model, struct engine *engine,
+                           struct network *network, struct plan *plan, const char *name, const char *whose,
+                           struct err *err) {
+    const int n = model->net->classes;
+    float *input = malloc(net_shape_size(model->net->input) * sizeof *input), *logits = malloc((size_t)n * sizeof *logits);
+    float *output = malloc(engine_output_max(engine) * sizeof *output);
+    double by_engine, by_trainer;
+    enum status status = input && logits && output ? STATUS_OK : err_memory(err, name);
+    if (!status) {
+        selftest_input(model, input);
+        engine_run(engine, input, output);
+        if (!family_agrees(golden, engine_logits(engine), n, &by_engine))
+            status = err_set(err, STATUS_FORMAT, "%s: the engine is off %s's outputs by %g", name, whose, by_engine);
+    }
+    if (!status) status = network_forward(network, plan, NETWORK_INFERENCE, input, 1, 0, logits, err);
+    if (!status && !family_agrees(golden, logits, n, &by_trainer))
+        status = err_set(err, STATUS_FORMAT, "%s: the trainer is off %s's outputs by %g", name, whose, by_trainer);
+    if (!status)
+        printf("%s: off %s's outputs by %.1e (engine), %.1e (trainer) of the largest magnitude\n", name, whose,
+               by_engine, by_trainer);
+    free(input);
+    free(output);
+    free(logits);
+    return status;
+}
+
+enum status family_check(struct model *model, const char *path, const char *name, const char *whose, struct err *err) {
+    struct engine *engine = NULL;
+    struct network *network = NULL;
+    struct plan *plan = NULL;
+    struct family_golden golden;
+    const struct engine_config config = engine_defaults();
+    if (!family_find(path, name, &golden)) return err_set(err, STATUS_FORMAT, "%s: not in %s", name, path);
+    if (golden.side != model->net->input.h)
+        return err_set(err, STATUS_FORMAT, "%s: the line in %s is for inputs of %d pixels", name, path, golden.side);
+    enum status status = engine_create(&engine, model, &config, err);
+    if (!status) status = network_create(&network, model, 1, 1, err);
+    if (!status) status = plan_create(&plan, model->blocks->nblocks, 0, err);
+    if (!status) status = compare(&golden, model, engine, network, plan, name, whose, err);
+    plan_destroy(&plan);
+    network_destroy(&network);
+    engine_destroy(&engine);
+    return status;
 }
 
 void family_reuse_memory(void) {

@@ -9,6 +9,7 @@
 
 #include "common/cfg.h"
 #include "common/err.h"
+#include "common/model.h"
 
 #include <stdbool.h>
 
@@ -31,6 +32,10 @@ bool family_find(const char *path, const char *name, struct family_golden *golde
 /* DESIGN's agreement: within 1e-4 of the largest magnitude, and the same top-1.
  * *worst: the largest difference as a share of that magnitude. */
 bool family_agrees(const struct family_golden *golden, const float *outputs, int n, double *worst);
+/* Engine and trainer on selftest_input against the line of `name` in `path`;
+ * prints how far they are off. `whose`: the program that put the line out. */
+enum status family_check(struct model *model, const char *path, const char *name, const char *whose,
+                         struct err *err) MUST_CHECK;
 /* Lets big networks that follow each other use the same memory instead of
  * fresh pages, which take longer to be zeroed than the networks to run. */
 void family_reuse_memory(void);

@@ -13,11 +13,8 @@
  * test_family --golden NAME FILE    prints the golden line of Darknet's outputs */
 #include "common/darknet.h"
 #include "common/file.h"
-#include "deploy/engine.h"
 #include "deploy/selftest.h"
 #include "tests/family.h"
-#include "tests/reference.h"
-#include "train/network.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -111,35 +108,8 @@ static void print_golden(const char *name, const char *path) {
 static void test_outputs(void **state) {
     const char *name = *state;
     struct model *model = seeded(name);
-    struct engine *engine;
-    struct network *network;
-    struct plan *plan;
     struct err err;
-    struct family_golden golden;
-    const struct engine_config config = engine_defaults();
-    if (!family_find(GOLDEN, name, &golden)) fail_msg("%s: not in " GOLDEN, name);
-    assert_int_equal(golden.side, model->net->input.h);
-    must(engine_create(&engine, model, &config, &err), &err);
-    must(network_create(&network, model, 1, 1, &err), &err);
-    must(plan_create(&plan, model->blocks->nblocks, 0, &err), &err);
-    const int n = model->net->classes;
-    float *input = input_of(model), *output = malloc(engine_output_max(engine) * sizeof *output);
-    float *logits = malloc((size_t)n * sizeof *logits);
-    double by_engine, by_trainer;
-    engine_run(engine, input, output);
-    if (!family_agrees(&golden, engine_logits(engine), n, &by_engine))
-        fail_msg("%s: the engine is off Darknet's outputs by %g", name, by_engine);
-    must(network_forward(network, plan, NETWORK_INFERENCE, input, 1, 0, logits, &err), &err);
-    if (!family_agrees(&golden, logits, n, &by_trainer))
-        fail_msg("%s: the trainer is off Darknet's outputs by %g", name, by_trainer);
-    printf("%s: off Darknet's outputs by %.1e (engine), %.1e (trainer) of the largest magnitude\n", name, by_engine,
-           by_trainer);
-    free(input);
-    free(output);
-    free(logits);
-    plan_destroy(&plan);
-    network_destroy(&network);
-    engine_destroy(&engine);
+    must(family_check(model, GOLDEN, name, "Darknet", &err), &err);
     model_destroy(&model);
 }
 
