@@ -7,6 +7,8 @@ if ! command -v dpkg-query >/dev/null; then
     echo "not a Debian system: install the equivalents of: $*" >&2
     exit 0
 fi
+exec 9<"$0"
+flock 9 # apt allows one at a time, make -j several
 missing=
 for package; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
