@@ -5,6 +5,7 @@
 #include "deploy/runner.h"
 
 #include <stddef.h>
+#include <string.h>
 
 static enum status parse_policy(const char *text, enum controller_policy *policy, struct err *err) {
     enum controller_policy found = controller_policy_parse(text);
@@ -20,11 +21,26 @@ static enum status parse_policy(const char *text, enum controller_policy *policy
     return STATUS_USAGE;
 }
 
+static enum status parse_overload(const char *text, enum runner_overload *overload, struct err *err) {
+    const char *names[RUNNER_OVERLOADS];
+    for (int i = 0; i < RUNNER_OVERLOADS; i++) {
+        names[i] = runner_overload_name((enum runner_overload)i);
+        if (strcmp(text, names[i]) != 0) continue;
+        *overload = (enum runner_overload)i;
+        return STATUS_OK;
+    }
+    err_set(err, STATUS_USAGE, "--overload takes wait, drop-oldest or refuse, not '%.40s'", text);
+    const char *near = cfg_nearest(text, names, RUNNER_OVERLOADS);
+    if (near) err_hint(err, "did you mean '%s'?", near);
+    return STATUS_USAGE;
+}
+
 static enum status check(const struct runner_config *c, int frames, int shuffle, struct err *err) {
     if (c->min_accuracy < 0 || c->min_accuracy > 1)
         return err_set(err, STATUS_USAGE, "--min-accuracy takes a share from 0 to 1, not %g", c->min_accuracy);
     if (c->source.fps < 0 || c->source.fps > 1e6) return err_set(err, STATUS_USAGE, "--fps %g", c->source.fps);
     if (frames < 0 || shuffle < 0) return err_set(err, STATUS_USAGE, "--frames and --shuffle take no negative number");
+    if (c->queue < 1 || c->queue > 4096) return err_set(err, STATUS_USAGE, "--queue takes 1 to 4096, not %d", c->queue);
     if (c->credits < 0 || c->credits > 60)
         return err_set(err, STATUS_USAGE, "--credits takes 1 to 60, not %d", c->credits);
     return STATUS_OK;
@@ -32,7 +48,7 @@ static enum status check(const struct runner_config *c, int frames, int shuffle,
 
 enum status cmd_run(int argc, char **argv, struct err *err) {
     struct runner_config config = runner_defaults();
-    const char *policy = NULL;
+    const char *policy = NULL, *overload = runner_overload_name(config.overload);
     int frames = 0, shuffle = 0;
     const struct option options[] = {
         { "--slo-ms", 0, OPTION_DOUBLE, &config.slo_ms, "MS", "deadline from due to stored; -1: the one of the cfg" },
@@ -44,6 +60,8 @@ enum status cmd_run(int argc, char **argv, struct err *err) {
         { "--fps", 0, OPTION_DOUBLE, &config.source.fps, "N", "frames due per second, 0: as fast as accepted" },
         { "--trace", 0, OPTION_STRING, &config.source.trace, "FILE", "times at which frames are due, in seconds" },
         { "--watch", 0, OPTION_FLAG, &config.source.watch, NULL, "go on with the folder's new files until stopped" },
+        { "--overload", 0, OPTION_STRING, &overload, "HOW", "frames too many: wait, drop-oldest or refuse (counted)" },
+        { "--queue", 0, OPTION_INT, &config.queue, "N", "frames that may wait before that; not for wait" },
         { "--frames", 0, OPTION_INT, &frames, "N", "stop after N frames, going round if need be; 0: all" },
         { "--shuffle", 0, OPTION_INT, &shuffle, "SEED", "files in a random order, 0: sorted" },
         { "--results", 0, OPTION_STRING, &config.results, "FILE", "database of results; an unfinished run is resumed" },
@@ -72,6 +90,7 @@ enum status cmd_run(int argc, char **argv, struct err *err) {
     config.model = argv[1];
     config.source.spec = argv[2];
     if (policy) status = parse_policy(policy, &config.policy, err);
+    if (!status) status = parse_overload(overload, &config.overload, err);
     if (!status) status = check(&config, frames, shuffle, err);
     config.source.frames = frames;
     config.source.shuffle = (uint64_t)shuffle;

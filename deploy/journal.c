@@ -621,15 +621,18 @@ enum status journal_summarise(struct journal *j, double slo_ms, struct journal_s
                 "  r.attempts, r.levels || '/' || r.links AS plan,"
                 "  lag(r.levels || '/' || r.links) OVER (ORDER BY f.seq) AS before"
                 "  FROM frames f LEFT JOIN results r USING (run_id, seq) WHERE f.run_id = ?1)"
-                "SELECT count(*), count(result), count(error),"
+                "SELECT count(*), count(result), count(error) - total(error IN (?3, ?4)),"
                 " total(result IS NOT NULL AND error IS NULL AND (?2 <= 0 OR latency_ms <= ?2)),"
                 " total(truth IS NOT NULL AND result IS NOT NULL), total(label = truth),"
                 " total(plan <> before), total(attempts > 1), coalesce(avg(iif(error IS NULL, latency_ms, NULL)), 0),"
-                " coalesce(min(due_ms), 0), coalesce(max(due_ms + latency_ms), 0) FROM t",
+                " coalesce(min(due_ms), 0), coalesce(max(due_ms + latency_ms), 0),"
+                " total(error = ?3), total(error = ?4) FROM t",
                 err);
     if (status) return status;
     sqlite3_bind_int64(s, 1, j->run_id);
     sqlite3_bind_double(s, 2, slo_ms);
+    sqlite3_bind_text(s, 3, JOURNAL_DROPPED, -1, SQLITE_STATIC);
+    sqlite3_bind_text(s, 4, JOURNAL_REFUSED, -1, SQLITE_STATIC);
     if (sqlite3_step(s) == SQLITE_ROW) {
         m.frames = sqlite3_column_int64(s, 0);
         m.results = sqlite3_column_int64(s, 1);
@@ -642,13 +645,16 @@ enum status journal_summarise(struct journal *j, double slo_ms, struct journal_s
         m.mean_ms = sqlite3_column_double(s, 8);
         m.first_due_ms = sqlite3_column_double(s, 9);
         m.last_stored_ms = sqlite3_column_double(s, 10);
+        m.dropped = sqlite3_column_int64(s, 11);
+        m.refused = sqlite3_column_int64(s, 12);
     } else {
         status = database_error(j, err);
     }
     sqlite3_finalize(s);
-    if (!status) status = percentile(j, m.results - m.failed, .50, &m.p50_ms, err);
-    if (!status) status = percentile(j, m.results - m.failed, .95, &m.p95_ms, err);
-    if (!status) status = percentile(j, m.results - m.failed, .99, &m.p99_ms, err);
+    int64_t good = m.results - m.failed - m.dropped - m.refused;
+    if (!status) status = percentile(j, good, .50, &m.p50_ms, err);
+    if (!status) status = percentile(j, good, .95, &m.p95_ms, err);
+    if (!status) status = percentile(j, good, .99, &m.p99_ms, err);
     if (!status) *out = m;
     return status;
 }

@@ -58,6 +58,10 @@ enum status journal_each(struct journal *journal,
                                               struct err *err),
                          void *context, struct err *err) MUST_CHECK;
 
+/* The errors of frames given up for others' sake; journal_summarise tells them from failures. */
+#define JOURNAL_DROPPED "dropped: newer frames were waiting"
+#define JOURNAL_REFUSED "refused: too many frames were waiting"
+
 struct journal_result {
     int64_t seq;
     int label;        /* -1 with an error */
@@ -92,7 +96,8 @@ double journal_now_ms(const struct journal *journal);
 enum status journal_close_run(struct journal *journal, bool finished, struct err *err) MUST_CHECK;
 
 struct journal_summary {
-    int64_t frames, results, failed; /* accepted; with a result (failed ones too); of them with an error */
+    int64_t frames, results; /* accepted; with a result, errors too */
+    int64_t failed, dropped, refused; /* results with an error: of the frame itself; as it was given up */
     int64_t within;                  /* results without error within slo_ms (all of them if that is 0) */
     int64_t labelled, correct;
     int64_t switches; /* frames, in order, whose plan was not that of the one before */

@@ -11,6 +11,16 @@
 
 #include <stdbool.h>
 
+/* What becomes of frames that come faster than they can be sent. */
+enum runner_overload {
+    RUNNER_WAIT,        /* they wait, however long */
+    RUNNER_DROP_OLDEST, /* more than `queue` wait, or the oldest is past its deadline: the oldest is dropped */
+    RUNNER_REFUSE,      /* `queue` wait already: the new one is refused */
+    RUNNER_OVERLOADS
+};
+/* "wait", "drop-oldest", "refuse" */
+const char *runner_overload_name(enum runner_overload overload);
+
 struct runner_config {
     const char *cluster, *model;
     struct source_config source;
@@ -20,6 +30,8 @@ struct runner_config {
     enum controller_policy policy; /* CONTROLLER_POLICIES: exact if there is a deadline, else static */
     double slo_ms;                 /* 0: none; negative: the cluster cfg's */
     double min_accuracy;
+    enum runner_overload overload;
+    int queue;                /* frames that may wait, unless the overload is to wait */
     int credits;              /* 0: workers + 2 */
     const char *keys, *name;  /* folder and whose, or NULL */
     double connect_timeout_s; /* for all workers to be ready at the start */

@@ -39,80 +39,6 @@ static bool is_paced(const struct runner *r) {
     return source_paced(r->source);
 }
 
-/* ---- acceptance ---- */
-
-/* The label that is the name of a folder on the path, the nearest one; or -1. */
-static int truth_of(const struct model *m, const char *path) {
-    const char *end = strrchr(path, '/');
-    while (end && end > path) {
-        const char *start = end;
-        while (start > path && start[-1] != '/') start--;
-        size_t length = (size_t)(end - start);
-        for (int i = 0; i < m->nlabels; i++)
-            if (strlen(m->labels[i]) == length && memcmp(m->labels[i], start, length) == 0) return i;
-        end = start > path ? start - 1 : NULL;
-    }
-    return -1;
-}
-
-static enum status admit(struct runner *r, const struct frame *model_of, struct err *err) {
-    struct frame *frame = malloc(sizeof *frame);
-    if (!frame) return err_memory(err, "frame");
-    *frame = *model_of;
-    frame->sent_ms = frame->resent_ms = -1;
-    frame->label = -1;
-    enum status status = frame_queue_push(&r->waiting, frame, err);
-    if (status) free(frame);
-    return status;
-}
-
-enum status runner_readmit(struct runner *r, const struct journal_frame *f, struct err *err) {
-    struct frame frame = { .seq = f->seq, .path = strdup(f->path), .due_ms = f->due_ms, .truth = f->truth };
-    if (!frame.path) return err_memory(err, "frame");
-    enum status status = admit(r, &frame, err);
-    if (status) free(frame.path);
-    return status;
-}
-
-static enum status accept_frame(struct runner *r, struct source_frame *f, struct err *err) {
-    struct frame frame = { .seq = r->next_seq, .path = f->path, .bytes = f->bytes, .length = f->length,
-                           .due_ms = f->due_ms, .truth = truth_of(r->model, f->path) };
-    struct journal_frame row = { .seq = frame.seq, .path = f->path, .size = f->size, .mtime_ns = f->mtime_ns,
-                                 .due_ms = f->due_ms, .truth = frame.truth };
-    enum status status = journal_accept(r->journal, &row, err);
-    if (!status) status = admit(r, &frame, err);
-    if (status) {
-        free(f->path);
-        free(f->bytes);
-        return status;
-    }
-    r->next_seq++;
-    governor_arrival(r->governor, log_now_s());
-    return STATUS_OK;
-}
-
-enum status runner_take(struct runner *r, struct err *err) {
-    r->source_next_ms = HUGE_VAL;
-    r->source_waits = false;
-    while (!r->source_ended && !r->stopping) {
-        size_t most = source_live(r->source) ? AHEAD_IN_MEMORY : AHEAD;
-        bool room = is_paced(r) ? r->waiting.count < most
-                                : r->waiting.count == 0 && r->sent.count < r->credits && runner_ready(r);
-        if (!room) return STATUS_OK;
-        struct source_frame frame;
-        enum source_answer answer;
-        double now_ms = journal_now_ms(r->journal);
-        enum status status = source_next(r->source, now_ms, &frame, &answer, &r->source_next_ms, err);
-        if (status) return status;
-        r->source_waits = answer == SOURCE_WAIT;
-        if (r->source_waits) return STATUS_OK;
-        if (answer == SOURCE_END) r->source_ended = true;
-        else status = accept_frame(r, &frame, err);
-        if (status) return status;
-    }
-    return STATUS_OK;
-}
-
 /* ---- results ---- */
 
 static void plan_text(const struct frame *f, int nstages, char *levels, char *links, size_t size) {
@@ -165,15 +91,136 @@ static enum status store(struct runner *r, struct frame *f, const struct wire_fr
     return STATUS_OK;
 }
 
-static enum status fail(struct runner *r, struct frame *f, const char *reason, struct err *err) {
+static enum status store_error(struct runner *r, struct frame *f, const char *reason, struct err *err) {
     f->label = -1;
     f->error = strdup(reason);
     if (!f->error) {
         frame_free(&f);
         return err_memory(err, "frame");
     }
-    log_warn("%s: %s", f->path, reason);
     return store(r, f, NULL, err);
+}
+
+static enum status fail(struct runner *r, struct frame *f, const char *reason, struct err *err) {
+    log_warn("%s: %s", f->path, reason);
+    return store_error(r, f, reason, err);
+}
+
+/* A frame that was dropped or refused. There may be many: the log counts them. */
+static enum status give_up(struct runner *r, struct frame *f, const char *reason, struct err *err) {
+    double now_s = log_now_s();
+    r->shed++;
+    if (now_s - r->shed_s >= 1) {
+        log_warn("overloaded: %zu frames wait; %lld more %.7s", r->waiting.count, (long long)(r->shed - r->shed_told),
+                 reason);
+        r->shed_told = r->shed;
+        r->shed_s = now_s;
+    }
+    return store_error(r, f, reason, err);
+}
+
+/* ---- acceptance ---- */
+
+/* The label that is the name of a folder on the path, the nearest one; or -1. */
+static int truth_of(const struct model *m, const char *path) {
+    const char *end = strrchr(path, '/');
+    while (end && end > path) {
+        const char *start = end;
+        while (start > path && start[-1] != '/') start--;
+        size_t length = (size_t)(end - start);
+        for (int i = 0; i < m->nlabels; i++)
+            if (strlen(m->labels[i]) == length && memcmp(m->labels[i], start, length) == 0) return i;
+        end = start > path ? start - 1 : NULL;
+    }
+    return -1;
+}
+
+/* A frame on the heap; it owns path and bytes then. */
+static struct frame *new_frame(const struct frame *model_of, struct err *err) {
+    struct frame *frame = malloc(sizeof *frame);
+    if (!frame) {
+        err_memory(err, "frame");
+        return NULL;
+    }
+    *frame = *model_of;
+    frame->sent_ms = frame->resent_ms = -1;
+    frame->label = -1;
+    return frame;
+}
+
+static enum status admit(struct runner *r, const struct frame *model_of, struct err *err) {
+    struct frame *frame = new_frame(model_of, err);
+    if (!frame) return STATUS_MEMORY;
+    enum status status = frame_queue_push(&r->waiting, frame, err);
+    if (status) free(frame);
+    return status;
+}
+
+enum status runner_readmit(struct runner *r, const struct journal_frame *f, struct err *err) {
+    struct frame frame = { .seq = f->seq, .path = strdup(f->path), .due_ms = f->due_ms, .truth = f->truth };
+    if (!frame.path) return err_memory(err, "frame");
+    enum status status = admit(r, &frame, err);
+    if (status) free(frame.path);
+    return status;
+}
+
+static enum status accept_frame(struct runner *r, struct source_frame *f, struct err *err) {
+    struct frame frame = { .seq = r->next_seq, .path = f->path, .bytes = f->bytes, .length = f->length,
+                           .due_ms = f->due_ms, .truth = truth_of(r->model, f->path) };
+    struct journal_frame row = { .seq = frame.seq, .path = f->path, .size = f->size, .mtime_ns = f->mtime_ns,
+                                 .due_ms = f->due_ms, .truth = frame.truth };
+    enum status status = journal_accept(r->journal, &row, err);
+    struct frame *refused = NULL;
+    if (!status && r->config->overload == RUNNER_REFUSE && (int)r->waiting.count >= r->config->queue)
+        status = (refused = new_frame(&frame, err)) ? STATUS_OK : STATUS_MEMORY;
+    else if (!status) status = admit(r, &frame, err);
+    if (status) {
+        free(f->path);
+        free(f->bytes);
+        return status;
+    }
+    r->next_seq++;
+    governor_arrival(r->governor, log_now_s());
+    return refused ? give_up(r, refused, JOURNAL_REFUSED, err) : STATUS_OK;
+}
+
+/* What --overload drop-oldest says about the frames that wait. */
+static enum status drop_oldest(struct runner *r, struct err *err) {
+    double now_ms = journal_now_ms(r->journal);
+    enum status status = STATUS_OK;
+    while (r->config->overload == RUNNER_DROP_OLDEST && !status) {
+        const struct frame *head = frame_queue_head(&r->waiting);
+        bool late = head && r->slo_ms > 0 && now_ms - head->due_ms > r->slo_ms;
+        if (!late && (int)r->waiting.count <= r->config->queue) break;
+        status = give_up(r, frame_queue_pop(&r->waiting), JOURNAL_DROPPED, err);
+    }
+    return status;
+}
+
+enum status runner_take(struct runner *r, struct err *err) {
+    r->source_next_ms = HUGE_VAL;
+    r->source_waits = false;
+    enum status dropped = drop_oldest(r, err);
+    if (dropped) return dropped;
+    while (!r->source_ended && !r->stopping) {
+        size_t most = source_live(r->source) ? AHEAD_IN_MEMORY : AHEAD;
+        bool room = r->storing.count >= AHEAD ? false
+                  : is_paced(r) ? r->waiting.count < most
+                                : r->waiting.count == 0 && r->sent.count < r->credits && runner_ready(r);
+        if (!room) return STATUS_OK;
+        struct source_frame frame;
+        enum source_answer answer;
+        double now_ms = journal_now_ms(r->journal);
+        enum status status = source_next(r->source, now_ms, &frame, &answer, &r->source_next_ms, err);
+        if (status) return status;
+        r->source_waits = answer == SOURCE_WAIT;
+        if (r->source_waits) return STATUS_OK;
+        if (answer == SOURCE_END) r->source_ended = true;
+        else status = accept_frame(r, &frame, err);
+        if (!status) status = drop_oldest(r, err);
+        if (status) return status;
+    }
+    return STATUS_OK;
 }
 
 /* The frame of an answer, taken from where it waits for it; NULL: it has its

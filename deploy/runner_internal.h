@@ -47,6 +47,9 @@ struct runner {
     double typical_ms; /* in the pipeline: follows the slow ones */
 
     int64_t stored, within, duplicates, resent;
+    int64_t shed;      /* frames dropped or refused, */
+    int64_t shed_told; /* of them in the log, */
+    double shed_s;     /* and when they were told last */
     double progress_s; /* when the latest result was stored, or the first frame after a pause was owed */
     struct log_progress progress;
     bool shows_progress;

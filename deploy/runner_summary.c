@@ -27,6 +27,8 @@ static cJSON *summary_json(const struct runner *r, const struct journal_summary 
                              : cJSON_AddNullToObject(o, "accuracy")) &&
                 cJSON_AddNumberToObject(o, "frames", (double)m->frames) &&
                 cJSON_AddNumberToObject(o, "failed", (double)m->failed) &&
+                cJSON_AddNumberToObject(o, "dropped", (double)m->dropped) &&
+                cJSON_AddNumberToObject(o, "refused", (double)m->refused) &&
                 cJSON_AddNumberToObject(o, "lost", (double)(m->frames - m->results)) &&
                 cJSON_AddNumberToObject(o, "switches", (double)m->switches) &&
                 cJSON_AddNumberToObject(o, "resent", (double)m->resent) &&
@@ -66,6 +68,8 @@ enum status runner_summarise(struct runner *r, struct err *err) {
              " %lld switches",
              m.p50_ms, m.p95_ms, m.p99_ms, frames_per_second(&m), (long long)(m.frames - m.results),
              (long long)m.failed, (long long)m.resent, (long long)m.switches);
+    if (m.dropped + m.refused)
+        log_info("overload: %lld frames dropped, %lld refused", (long long)m.dropped, (long long)m.refused);
     if (m.labelled)
         log_info("accuracy %.2f%% of %lld labelled frames", 100 * share(m.correct, m.labelled), (long long)m.labelled);
     return r->config->summary ? write_json(r, &m, err) : STATUS_OK;
