@@ -249,14 +249,19 @@ fuzz-run: $(FUZZ_BIN)
 demo: all $(DEPS)-demo
 	$(Q)tests/demo.sh build/demo
 
-## install: copy the programs and the library to PREFIX (/usr/local); espalier-train only where it was built
-INSTALLED := bin/espalier-deploy bin/espalier-train lib/libespalier.a lib/pkgconfig/espalier.pc include/espalier.h
+## install: copy the programs, the library and the systemd units to PREFIX (/usr/local); espalier-train only where it was built
+SERVICES  := espalier-worker.service espalier-run.service
+INSTALLED := bin/espalier-deploy bin/espalier-train lib/libespalier.a lib/pkgconfig/espalier.pc include/espalier.h \
+	$(addprefix lib/systemd/system/,$(SERVICES)) lib/sysusers.d/espalier.conf
 install: deploy
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig include)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig lib/systemd/system lib/sysusers.d include)
 	install -m 755 $(wildcard $(B)/espalier-deploy $(B)/espalier-train) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(B)/libespalier.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 deploy/espalier.h $(DESTDIR)$(PREFIX)/include
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBS@|$(COMMON_LIBS)|' deploy/espalier.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/espalier.pc
+	for unit in $(SERVICES); do \
+		sed 's|@PREFIX@|$(PREFIX)|' deploy/systemd/$$unit.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; done
+	install -m 644 deploy/systemd/espalier.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
 ## clean: remove build/

@@ -66,6 +66,7 @@ enum status cmd_run(int argc, char **argv, struct err *err) {
         { "--shuffle", 0, OPTION_INT, &shuffle, "SEED", "files in a random order, 0: sorted" },
         { "--results", 0, OPTION_STRING, &config.results, "FILE", "database of results; an unfinished run is resumed" },
         { "--summary", 0, OPTION_STRING, &config.summary, "FILE", "write the summary as JSON" },
+        { "--metrics", 0, OPTION_STRING, &config.metrics, "ADDR", "serve Prometheus text on PORT or HOST:PORT; see top" },
         { "--json", 0, OPTION_FLAG, &config.json, NULL, "print results as JSON Lines as they land" },
         { "--keys", 0, OPTION_STRING, &config.keys, "DIR", "own secret key and the workers' public ones" },
         { "--name", 0, OPTION_STRING, &config.name, "NAME", "whose secret key of DIR, if it holds several" },

@@ -10,5 +10,6 @@ command_fn cmd_keygen;
 command_fn cmd_worker;
 command_fn cmd_run;
 command_fn cmd_plan;
+command_fn cmd_top;
 
 #endif

@@ -13,6 +13,7 @@ static const struct program_command commands[] = {
     {"prune", cmd_prune, "a dense, smaller model of one plan"},
     {"worker", cmd_worker, "serve one slice of a pipeline"},
     {"run", cmd_run, "stream frames through the workers and hold the deadline"},
+    {"top", cmd_top, "watch a run: stages, levels, queues, attainment"},
     {"plan", cmd_plan, "where to cut a model for a cluster"},
     {"keygen", cmd_keygen, "make the keys that devices know each other by"},
 #endif

@@ -207,6 +207,18 @@ bool peer_receive(struct peer *p, struct packet *packet, struct wire_message *m)
     return false;
 }
 
+static void follow(double *value, double latest) {
+    *value += (latest - *value) * (*value > 0 ? .125 : 1);
+}
+
+void peer_count(struct peer *p, const struct wire_choice *choice, const struct wire_time *time, double link_bytes,
+                double link_s) {
+    p->load.frames++;
+    p->load.choice = *choice;
+    follow(&p->load.stage_s, (time->decode_us + time->compute_us + time->encode_us) * 1e-6);
+    if (link_bytes > 0 && link_s > 0) follow(&p->load.bytes_per_s, link_bytes / link_s);
+}
+
 void peer_measure(struct peer *p) {
     struct wire_message m = { .kind = WIRE_MEASURE, .session = p->session };
     p->measuring = channel_say(p->channel, NULL, &m);

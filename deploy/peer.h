@@ -15,6 +15,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How a worker fares, by the frames that went through it. */
+struct peer_load {
+    int64_t frames;
+    struct wire_choice choice; /* of the latest */
+    double stage_s;            /* decoding, computing, encoding: follows the latest ones */
+    double bytes_per_s;        /* of the link into it, likewise; 0: not known */
+};
+
 struct peer {
     const struct cluster_worker *worker;
     struct transport *transport; /* borrowed */
@@ -42,6 +50,8 @@ struct peer {
     bool measuring;
     double rtt_s; /* shortest way of a small message there and back; 0: not known */
 
+    struct peer_load load;
+
     struct outlet outlet;        /* of the first stage's: frames from the source */
     struct outlet_sample sample; /* its latest; bytes 0: taken already */
 };
@@ -60,6 +70,10 @@ void peer_tick(struct peer *peer, double now_s);
 /* Handles what has come. A result (FRAME) or FAILED is handed out: true, with
  * the packet that `message` points into, the caller's to free. */
 bool peer_receive(struct peer *peer, struct packet *packet, struct wire_message *message);
+/* A frame has come back that went through it. The link into the worker was busy
+ * for link_s with so many bytes; 0: not known. */
+void peer_count(struct peer *peer, const struct wire_choice *choice, const struct wire_time *time, double link_bytes,
+                double link_s);
 /* Asks for the slice's profile. */
 void peer_measure(struct peer *peer);
 /* Whether there is no point in waiting: the worker refuses us or its slice. */

@@ -118,14 +118,22 @@ static enum status open_peers(struct runner *r, struct err *err) {
     return status;
 }
 
+static enum status open_metrics(struct runner *r, struct err *err) {
+    if (!r->config->metrics) return STATUS_OK;
+    enum status status = metrics_create(&r->metrics, r->config->metrics, err);
+    if (!status) log_info("metrics on http://%s/metrics", metrics_address(r->metrics));
+    return status;
+}
+
 /* ---- waiting for things to happen ---- */
 
 /* Sleeps until something can be done, `ms` at most. */
 static void pause_until(struct runner *r, double ms) {
-    zmq_pollitem_t items[2 * CLUSTER_MAX_WORKERS + 3];
+    zmq_pollitem_t items[2 * CLUSTER_MAX_WORKERS + 4];
     int n = 0;
     items[n++] = (zmq_pollitem_t){ NULL, r->signal_fd, ZMQ_POLLIN, 0 };
     items[n++] = (zmq_pollitem_t){ NULL, journal_fd(r->journal), ZMQ_POLLIN, 0 };
+    if (r->metrics) items[n++] = (zmq_pollitem_t){ NULL, metrics_fd(r->metrics), ZMQ_POLLIN, 0 };
     if (r->source_waits && source_fd(r->source) >= 0)
         items[n++] = (zmq_pollitem_t){ NULL, source_fd(r->source), ZMQ_POLLIN, 0 };
     for (int i = 0; i < r->npeers; i++) {
@@ -134,6 +142,7 @@ static void pause_until(struct runner *r, double ms) {
     }
     if (r->npeers && r->peers[0].up && r->peers[0].outlet.nwaiting) items[n - 2 * r->npeers].events |= ZMQ_POLLOUT;
     zmq_poll(items, n, ms <= 0 ? 0 : ms < TICK_MS ? (long)ceil(ms) : TICK_MS);
+    if (r->metrics) metrics_serve(r->metrics, runner_write_metrics, r);
 }
 
 static enum status interrupted(const struct runner *r, struct err *err) {
@@ -220,10 +229,11 @@ static enum status start_governor(struct runner *r, struct err *err) {
 static void show_progress(struct runner *r) {
     if (!r->shows_progress) return;
     char detail[96] = "";
-    if (r->slo_ms > 0 && r->stored)
-        snprintf(detail, sizeof detail, "%.1f%% in time, %zu waiting", 100.0 * (double)r->within / (double)r->stored,
-                 r->waiting.count);
-    log_progress_update(&r->progress, (double)r->stored, detail);
+    int64_t stored = tally_results(&r->tally);
+    if (r->slo_ms > 0 && stored)
+        snprintf(detail, sizeof detail, "%.1f%% in time, %zu waiting",
+                 100.0 * (double)r->tally.in_time / (double)stored, r->waiting.count);
+    log_progress_update(&r->progress, (double)stored, detail);
 }
 
 static enum status check_progress(struct runner *r, struct err *err) {
@@ -281,6 +291,7 @@ static enum status run(struct runner *r, struct err *err) {
 static void close_all(struct runner *r) {
     for (int i = 0; i < r->npeers; i++) peer_close(&r->peers[i]);
     governor_destroy(&r->governor);
+    metrics_destroy(&r->metrics);
     transport_destroy(&r->transport);
     keys_destroy(&r->keys);
     journal_destroy(&r->journal);
@@ -307,6 +318,7 @@ enum status runner_run(const struct runner_config *config, struct err *err) {
     if (!status) status = make_start_plan(r, err);
     if (!status) status = source_create(&r->source, &config->source, err);
     if (!status) status = signals_open(&r->signal_fd, err);
+    if (!status) status = open_metrics(r, err);
     if (!status) status = open_journal(r, err);
     if (!status) status = open_peers(r, err);
     if (!status) {
@@ -318,7 +330,7 @@ enum status runner_run(const struct runner_config *config, struct err *err) {
             status = closed;
         }
     }
-    if (!status || (status == STATUS_CANCELLED && r->stored)) {
+    if (!status || (status == STATUS_CANCELLED && tally_results(&r->tally))) {
         enum status summed = runner_summarise(r, status ? NULL : err);
         if (!status) status = summed;
     }

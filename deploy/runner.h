@@ -38,6 +38,7 @@ struct runner_config {
     double timeout_s;         /* without any result while frames are owed; 0: no limit */
     bool json;                /* results on stdout as they land */
     const char *summary;      /* JSON file, or NULL */
+    const char *metrics;      /* address to serve them on, or NULL */
 };
 struct runner_config runner_defaults(void);
 

@@ -251,6 +251,7 @@ static enum status transmit(struct runner *r, struct frame *f, struct err *err) 
     const char *reason;
     governor_choose(r->governor, log_now_s(), (int)r->waiting.count + 1, r->sent.count, f->choice, &reason);
     if (reason[0]) log_info("%s", reason);
+    r->switches += reason[0] != '\0';
     m.frame.seq = (uint64_t)f->seq;
     m.frame.attempt = f->attempt + 1;
     m.frame.nstages = (uint16_t)r->slices->count;
@@ -329,6 +330,16 @@ static bool good_result(const struct runner *r, const struct wire_message *m) {
            (int)(f->c * f->h * f->w) == r->model->net->classes;
 }
 
+/* What the frame's stages say of themselves and of the links between them. */
+static void count_stages(struct runner *r, const struct wire_frame *result) {
+    const struct outlet_sample *first = &r->peers[0].sample;
+    for (int i = 0; i < result->nstages; i++) {
+        const struct wire_time *before = i ? &result->time[i - 1] : NULL;
+        peer_count(&r->peers[i], &result->choice[i], &result->time[i], before ? before->link_bytes : first->bytes,
+                   before ? before->link_us * 1e-6 : first->seconds);
+    }
+}
+
 static enum status on_result(struct runner *r, struct peer *peer, const struct wire_message *m, struct err *err) {
     const struct wire_frame *result = &m->frame;
     struct wire_message ack = { .kind = WIRE_ACK, .session = r->session,
@@ -355,6 +366,7 @@ static enum status on_result(struct runner *r, struct peer *peer, const struct w
     double took = now - f->resent_ms;
     r->typical_ms = took > r->typical_ms ? took : r->typical_ms + (took - r->typical_ms) / 32;
     double now_s = log_now_s();
+    count_stages(r, result);
     if (r->peers[0].sample.bytes) governor_source_link(r->governor, now_s, &r->peers[0].sample);
     r->peers[0].sample.bytes = 0;
     governor_frame(r->governor, now_s, result);
@@ -440,6 +452,12 @@ static enum status print_json(const struct runner *r, const struct frame *f, dou
     return written ? STATUS_OK : err_errno(err, "standard output");
 }
 
+static enum tally_outcome outcome_of(const struct frame *f) {
+    if (!f->error) return TALLY_DONE;
+    if (strcmp(f->error, JOURNAL_DROPPED) == 0) return TALLY_DROPPED;
+    return strcmp(f->error, JOURNAL_REFUSED) == 0 ? TALLY_REFUSED : TALLY_FAILED;
+}
+
 enum status runner_collect(struct runner *r, struct err *err) {
     for (;;) {
         struct journal_stored stored[COLLECT];
@@ -451,12 +469,10 @@ enum status runner_collect(struct runner *r, struct err *err) {
             if (!f) continue;
             frame_set_remove(&r->storing, f);
             double latency = stored[i].latency_ms;
-            r->stored++;
             r->progress_s = log_now_s();
-            if (!f->error) {
-                r->within += r->slo_ms <= 0 || latency <= r->slo_ms;
+            tally_add(&r->tally, outcome_of(f), latency / 1e3, r->slo_ms / 1e3);
+            if (!f->error)
                 governor_result(r->governor, r->progress_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
-            }
             if (r->config->json) status = print_json(r, f, latency, err);
             frame_free(&f);
             if (status) return status;

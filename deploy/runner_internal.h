@@ -10,10 +10,12 @@
 #include "deploy/governor.h"
 #include "deploy/journal.h"
 #include "deploy/keys.h"
+#include "deploy/metrics.h"
 #include "deploy/peer.h"
 #include "deploy/runner.h"
 #include "deploy/slices.h"
 #include "deploy/source.h"
+#include "deploy/tally.h"
 #include "deploy/transport.h"
 
 struct runner {
@@ -31,6 +33,7 @@ struct runner {
     struct governor *governor;
     struct peer peers[CLUSTER_MAX_WORKERS];
     int npeers; /* opened */
+    struct metrics *metrics; /* or NULL */
     int signal_fd;
 
     uint64_t session;
@@ -46,7 +49,8 @@ struct runner {
     uint64_t order;    /* of the latest sending */
     double typical_ms; /* in the pipeline: follows the slow ones */
 
-    int64_t stored, within, duplicates, resent;
+    struct tally tally;
+    int64_t duplicates, resent, switches;
     int64_t shed;      /* frames dropped or refused, */
     int64_t shed_told; /* of them in the log, */
     double shed_s;     /* and when they were told last */
@@ -65,6 +69,9 @@ enum status runner_send(struct runner *r, struct err *err) MUST_CHECK;
 enum status runner_serve(struct runner *r, struct err *err) MUST_CHECK; /* what the peers say */
 enum status runner_repair(struct runner *r, struct err *err) MUST_CHECK; /* what may have been lost */
 enum status runner_collect(struct runner *r, struct err *err) MUST_CHECK; /* from the journal */
+
+/* runner_metrics.c: the page; `runner` is a struct runner. */
+void runner_write_metrics(void *runner, FILE *page);
 
 /* runner_summary.c */
 enum status runner_summarise(struct runner *r, struct err *err) MUST_CHECK;
