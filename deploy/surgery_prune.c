@@ -8,11 +8,9 @@
  * zeroes. */
 #include "deploy/surgery.h"
 
-#include "common/cfg_writer.h"
-#include "deploy/surgery_internal.h"
+#include "common/shrink.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,44 +196,13 @@ static enum status find_holds(const struct pruning *p, struct err *err) {
 
 /* ---- cfg ---- */
 
-static void write_layer(const struct pruning *p, struct cfg_writer *w, int layer, const int *new_index) {
-    static const char *const counts[] = {"filters", "groups", "output", NULL};
-    const struct net_layer *l = &p->model->net->layers[layer];
-    const struct cfg_section *section = net_section(p->model->cfg, layer);
-    bool weights = l->kind == NET_CONVOLUTIONAL || l->kind == NET_CONNECTED;
-    cfg_writer_layer(w, section, l, new_index, layer, weights ? counts : NULL);
-    if (!weights) return;
-    cfg_writer_option(w, l->kind == NET_CONNECTED ? "output" : "filters", "%d", total(p, p->hold, layer));
-    if (l->kind == NET_CONVOLUTIONAL && l->groups > 1)
-        cfg_writer_option(w, "groups", "%d", (int)((int64_t)l->groups * total(p, p->hold, layer) / l->filters));
-}
-
-static void write_net(const struct pruning *p, struct cfg_writer *w) {
-    static const char *const channels[] = {"channels", NULL};
-    const struct model *m = p->model;
-    cfg_writer_copy(w, &m->cfg->sections[0], m->ends.nincoming ? channels : NULL);
-    if (m->ends.nincoming) cfg_writer_option(w, "channels", "%d", total(p, p->hold, -1));
-}
-
-static enum status make_cfg(const struct pruning *p, struct cfg **out, struct err *err) {
-    const struct cfg *cfg = p->model->cfg;
-    const struct net *net = p->model->net;
-    struct cfg_writer w = {0};
-    int *new_index = malloc(((size_t)net->nlayers + 1) * sizeof *new_index);
-    if (!new_index) return err_memory(err, cfg->name);
-    for (int i = -1; i < net->nlayers; i++) new_index[i + 1] = i;
-    write_net(p, &w);
-    cfg_writer_section(&w, "prune");
-    cfg_writer_option(&w, "levels", "1");
-    for (int s = 0, layer = 0; s < cfg->nsections; s++) {
-        const struct cfg_section *section = &cfg->sections[s];
-        if (section == net_section(cfg, layer)) write_layer(p, &w, layer++, new_index);
-        else if (strcmp(section->name, "slice") == 0) cfg_writer_copy(&w, section, NULL);
-    }
-    free(new_index);
-    char name[200];
-    snprintf(name, sizeof name, "%.150s, pruned", cfg->name);
-    return cfg_writer_finish(&w, name, out, err);
+static enum status make_cfg(const struct pruning *p, struct cfg **cfg, struct err *err) {
+    int nlayers = p->model->net->nlayers, *held = malloc(((size_t)nlayers + 1) * sizeof *held);
+    if (!held) return err_memory(err, p->model->cfg->name);
+    for (int i = -1; i < nlayers; i++) held[i + 1] = total(p, p->hold, i);
+    enum status status = shrink_cfg(p->model, held, SHRINK_ONE_LEVEL, cfg, err);
+    free(held);
+    return status;
 }
 
 /* ---- weights ---- */
@@ -333,7 +300,7 @@ static enum status build(const struct pruning *p, struct model **out, struct err
     }
     assert(small->blocks->nblocks == p->model->blocks->nblocks);
     for (int i = 0; i < p->model->net->nlayers; i++) copy_layer(p, i, small);
-    if ((status = surgery_copy_facts(p->model, small, err)) || (status = prune_accuracy(p, small, err))) {
+    if ((status = shrink_facts(p->model, small, err)) || (status = prune_accuracy(p, small, err))) {
         model_destroy(&small);
         return status;
     }

@@ -1,7 +1,7 @@
 #include "deploy/surgery.h"
 
 #include "common/cfg_writer.h"
-#include "deploy/surgery_internal.h"
+#include "common/shrink.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -217,7 +217,7 @@ enum status surgery_slice(const struct model *model, int first_block, int last_b
                          slice->blocks->nblocks, nblocks);
         goto fail;
     }
-    if ((status = copy_levels(&cut, slice, err)) || (status = surgery_copy_facts(model, slice, err)) ||
+    if ((status = copy_levels(&cut, slice, err)) || (status = shrink_facts(model, slice, err)) ||
         (status = hash_model(model, slice->parent, err)))
         goto fail;
     if (model->accuracy && (status = accuracy_slice(&slice->accuracy, model->accuracy, first_block, nblocks, err)))
