@@ -7,6 +7,7 @@ static const struct program_command commands[] = {
     {"train", cmd_train, "train a network that survives pruning"},
     {"eval", cmd_eval, "accuracy of a model under any plan"},
     {"classifier", cmd_classifier, "train, valid, predict: Darknet's habit"},
+    {"pai", cmd_pai, "prune a network before it is trained"},
     {"convert", cmd_convert, "a model from Darknet's cfg and weights, or back"},
     {"plot", cmd_plot, "curves of training logs, accuracy of models: pictures by gnuplot"},
     {"bench", cmd_bench, "how fast a network trains here, layer by layer"},
