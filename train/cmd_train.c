@@ -82,6 +82,7 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
         { "--batch", 0, OPTION_INT, &c->setup.batch, "N", "images per step; 0: as [net] says" },
         { "--seed", 0, OPTION_INT, &a.seed, "N", "of all random draws" },
         { "--from", 0, OPTION_STRING, &c->setup.from, "MODEL", "start from a model file, Darknet's .weights or PyTorch's safetensors" },
+        { "--keep-zeros", 0, OPTION_FLAG, &c->keep_zeros, NULL, "weights that are zero in --from's file stay zero: for sparse networks" },
         { "--resume", 0, OPTION_FLAG, &c->resume, NULL, "go on from MODEL.checkpoint" },
         { "--checkpoint-every", 0, OPTION_INT, &c->checkpoint_every, "STEPS", "0: once an epoch" },
         { "--hold-out", 0, OPTION_INT, &c->setup.hold_out, "N",

@@ -4,9 +4,9 @@
  * [dropout] that drops nothing.
  *
  * R grows with every layer, and that of a deep residual network beyond float32.
- * So both sides of each sum are divided by what the sum is expected to have
- * grown to: where all paths cross it, as in a residual network's trunk, that
- * scales all scores alike. */
+ * So both sides of each sum of equal maps are divided by what the sum is
+ * expected to have grown to: where all paths cross it, as in a residual
+ * network's trunk, that scales all scores alike. */
 #include "train/saliency.h"
 
 #include "common/cfg_writer.h"
@@ -25,6 +25,14 @@ static double log_gain(const struct model *m, int layer) {
     return sum > 0 ? log(sum / l->filters) : 0;
 }
 
+/* A cfg has no factor for sums over a smaller map. */
+static bool divides(const struct model *m, int layer) {
+    const struct net_layer *l = &m->net->layers[layer];
+    if (l->kind != NET_SHORTCUT) return false;
+    struct net_shape from = net_shape_of(m->net, l->inputs[1]);
+    return from.c >= l->out.c && from.h >= l->out.h && from.w >= l->out.w;
+}
+
 /* growth[i + 1]: logarithm of what layer i's output is expected to have grown to, a sum
  * being divided by its own; growth of the sum itself in `sums`. */
 static void find_growth(const struct model *m, double *growth, double *sums) {
@@ -35,7 +43,7 @@ static void find_growth(const struct model *m, double *growth, double *sums) {
         for (int k = 1; k < l->ninputs; k++) g = fmax(g, growth[l->inputs[k] + 1]);
         if (net_weight_count(l)) g += log_gain(m, i);
         sums[i] = g;
-        growth[i + 1] = l->kind == NET_SHORTCUT ? 0 : g;
+        growth[i + 1] = divides(m, i) ? 0 : g;
     }
 }
 
@@ -51,7 +59,8 @@ static void write_layer(const struct model *m, struct cfg_writer *w, int layer, 
     cfg_writer_layer(w, net_section(m->cfg, layer), l, same, layer, active ? dropped : NULL);
     if (active) cfg_writer_option(w, "activation", "linear");
     if (l->kind != NET_SHORTCUT) return;
-    cfg_writer_option(w, "alpha", "%.9g", fabs((double)l->alpha) * exp(-sum));
+    if (!divides(m, layer)) sum = 0;
+    else cfg_writer_option(w, "alpha", "%.9g", fabs((double)l->alpha) * exp(-sum));
     cfg_writer_option(w, "beta", "%.9g", fabs((double)l->beta) * exp(-sum));
 }
 

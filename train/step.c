@@ -50,12 +50,19 @@ void step_destroy(struct step **step) {
     if (!s) return;
     sgd_destroy(&s->sgd);
     reach_destroy(&s->reach);
+    sparsity_mask_destroy(&s->mask);
     for (int i = 0; i < ROBUST_MAX_PASSES; i++) robust_pass_destroy(&s->passes[i]);
     free(s->logits);
     free(s->dlogits);
     free(s->target);
     free(s);
     *step = NULL;
+}
+
+enum status step_keep_zeros(struct step *step, struct err *err) {
+    struct network_view view = network_view(step->network);
+    sparsity_mask_destroy(&step->mask);
+    return sparsity_mask_create(&step->mask, &view, err);
 }
 
 static void scale(float *values, size_t n, float factor) {
@@ -212,5 +219,6 @@ enum status step_run(struct step *step, struct loader *images, int index, float 
     }
     sgd.rate = rate;
     sgd_step(step->sgd, &sgd, &view, step->reach);
+    if (step->mask) sparsity_mask_apply(step->mask, view.values);
     return STATUS_OK;
 }

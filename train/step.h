@@ -13,6 +13,7 @@
 #include "train/reach.h"
 #include "train/robust.h"
 #include "train/sgd.h"
+#include "train/sparsity.h"
 
 #include <stdint.h>
 
@@ -30,6 +31,7 @@ struct step {
     const struct model *model;
     struct sgd *sgd;
     struct reach *reach;
+    struct sparsity_mask *mask; /* weights held at zero; NULL: none */
     struct robust_pass passes[ROBUST_MAX_PASSES];
     float *logits, *dlogits, *target; /* [batch / subdivisions, classes] */
     float temperature;                /* of the network's softmax */
@@ -45,6 +47,8 @@ struct step_result {
 enum status step_create(struct step **step, const struct step_config *config, struct network *network,
                         const struct model *model, struct err *err) MUST_CHECK;
 void step_destroy(struct step **step);
+/* From now on the weights that are zero stay zero. */
+enum status step_keep_zeros(struct step *step, struct err *err) MUST_CHECK;
 /* Step `index` from 0. A loss that is not finite, or absurd, is STATUS_FORMAT,
  * naming step and layer, and leaves the parameters as they were. */
 enum status step_run(struct step *step, struct loader *images, int index, float rate, struct step_result *result,

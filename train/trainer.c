@@ -86,6 +86,7 @@ static char *settings_json(const struct trainer *t) {
         { "distill", c->robust.distill },
         { "order_every", c->order_every },
         { "allocate", c->allocate },
+        { "keep_zeros", c->keep_zeros },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         good = good && json_add(root, numbers[i].key, cJSON_CreateNumber(numbers[i].value));
@@ -138,6 +139,13 @@ static enum status open_loaders(struct trainer *t, struct err *err) {
     return loader_create(&t->held_out, &loading, err);
 }
 
+static enum status keep_zeros(struct trainer *t, struct err *err) {
+    enum status status = step_keep_zeros(t->step, err);
+    struct network_view view = network_view(t->network);
+    if (!status) log_info("%zu of %zu weights are zero and stay so", t->step->mask->zeros, sparsity_weights(&view));
+    return status;
+}
+
 static enum status open_network(struct trainer *t, struct err *err) {
     const struct trainer_config *config = t->config;
     const struct setup *setup = t->setup;
@@ -155,7 +163,8 @@ static enum status open_network(struct trainer *t, struct err *err) {
     };
     network_set_precision(t->network, config->precision);
     setup_weights(t->setup, t->network, config->setup.seed);
-    return step_create(&t->step, &stepping, t->network, t->model, err);
+    status = step_create(&t->step, &stepping, t->network, t->model, err);
+    return !status && config->keep_zeros ? keep_zeros(t, err) : status;
 }
 
 /* Behind a failure to write. */
@@ -240,6 +249,8 @@ static enum status open_run(struct trainer *t, struct err *err) {
     enum status status = check_output(t, err);
     if (!status && config->allocate && config->setup.hold_out == 0)
         status = err_set(err, STATUS_USAGE, "--allocate sensitivity measures on held-out images, and there are none");
+    if (!status && config->keep_zeros && (!config->setup.from || config->robust.mode != ROBUST_NONE || config->order_every))
+        status = err_set(err, STATUS_USAGE, "--keep-zeros needs --from and --robust none, without --order-every");
     if (!status) status = setup_create(&t->setup, &config->setup, err);
     if (status) return status;
     t->model = t->setup->model;

@@ -29,6 +29,7 @@ struct trainer_config {
     enum ops_precision precision;
     bool allocate;        /* the level table by sensitivity (allocate.h), not uniform */
     int epochs;           /* -1: the cfg's */
+    bool keep_zeros;      /* weights that are zero in setup.from stay zero; only with ROBUST_NONE */
     bool resume, json;
     int checkpoint_every; /* steps; 0: once an epoch */
     struct calibrate_config calibrate;
