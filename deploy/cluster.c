@@ -21,6 +21,8 @@ static const struct cfg_key worker_keys[] = {
     { "name", "what messages call it" },
     { "address", "tcp://host:port" },
     { "key", "public key" },
+    { "replica_of", "whose stage it serves, too" },
+    { "spare", "takes over from workers that are gone" },
     { NULL, NULL },
 };
 static const struct cfg_key link_keys[] = {
@@ -72,9 +74,34 @@ static bool good_name(const char *name) {
     return true;
 }
 
+/* Its stage. */
+static enum status read_place(struct cluster *cluster, struct cluster_worker *worker, const struct cfg *cfg,
+                              const struct cfg_section *section, struct err *err) {
+    const struct cfg_option *replica_of = cfg_option(section, "replica_of");
+    int spare = 0, replicas = 1;
+    enum status status = cfg_int(cfg, section, "spare", 0, 1, &spare, err);
+    if (status) return status;
+    worker->primary = !replica_of && !spare;
+    worker->stage = spare ? -1 : cluster->nworkers;
+    if (worker->primary) cluster->nworkers++;
+    if (!replica_of) return STATUS_OK;
+    if (spare) return cfg_error(cfg, replica_of->line, err, "'%s' cannot be a spare and a replica", worker->name);
+    const struct cluster_worker *other = NULL;
+    for (int i = 0; i < cluster->nall; i++)
+        if (strcmp(cluster->worker[i].name, replica_of->value) == 0) other = &cluster->worker[i];
+    if (!other || other->stage < 0)
+        return cfg_error(cfg, replica_of->line, err, "replica_of=%.60s: no [worker] with a stage and that name before it",
+                         replica_of->value);
+    worker->stage = other->stage;
+    for (int i = 0; i < cluster->nall; i++) replicas += cluster->worker[i].stage == worker->stage;
+    if (replicas > CLUSTER_MAX_REPLICAS)
+        return cfg_error(cfg, replica_of->line, err, "more than %d workers for one stage", CLUSTER_MAX_REPLICAS);
+    return STATUS_OK;
+}
+
 static enum status read_worker(struct cluster *cluster, const struct cfg *cfg, const struct cfg_section *section,
                                struct err *err) {
-    struct cluster_worker *worker = &cluster->worker[cluster->nworkers];
+    struct cluster_worker *worker = &cluster->worker[cluster->nall];
     const struct cfg_option *name = cfg_option(section, "name");
     const struct cfg_option *address = cfg_option(section, "address");
     const struct cfg_option *key = cfg_option(section, "key");
@@ -90,17 +117,29 @@ static enum status read_worker(struct cluster *cluster, const struct cfg *cfg, c
         return cfg_error(cfg, key->line, err, "a key has 64 digits 0-9a-f, as in a .pub file");
     strcpy(worker->address, address->value);
     if (name) strcpy(worker->name, name->value);
-    else snprintf(worker->name, sizeof worker->name, "worker%d", cluster->nworkers + 1);
+    else snprintf(worker->name, sizeof worker->name, "worker%d", cluster->nall + 1);
     if (key) strcpy(worker->key, key->value);
-    for (int i = 0; i < cluster->nworkers; i++) {
+    for (int i = 0; i < cluster->nall; i++) {
         if (strcmp(cluster->worker[i].name, worker->name) == 0)
             return cfg_error(cfg, section->line, err, "a second [worker] has the name '%s'", worker->name);
         if (strcmp(cluster->worker[i].address, worker->address) == 0)
             return cfg_error(cfg, address->line, err, "'%s' and '%s' have the same address", cluster->worker[i].name,
                              worker->name);
     }
-    cluster->nworkers++;
-    return STATUS_OK;
+    enum status status = read_place(cluster, worker, cfg, section, err);
+    if (!status) cluster->nall++;
+    return status;
+}
+
+/* Stages first, then replicas and spares; each in the order of the cfg. */
+static void sort_workers(struct cluster *cluster) {
+    struct cluster_worker rest[CLUSTER_MAX_WORKERS];
+    int n = 0, nrest = 0;
+    for (int i = 0; i < cluster->nall; i++) {
+        if (cluster->worker[i].primary) cluster->worker[n++] = cluster->worker[i];
+        else rest[nrest++] = cluster->worker[i];
+    }
+    memcpy(cluster->worker + n, rest, (size_t)nrest * sizeof *rest);
 }
 
 static enum status read_sections(struct cluster *cluster, const struct cfg *cfg, struct err *err) {
@@ -112,12 +151,12 @@ static enum status read_sections(struct cluster *cluster, const struct cfg *cfg,
             if (cfg_find(cfg, "source") != section)
                 return cfg_error(cfg, section->line, err, "a second [source]");
             status = read_source(cluster, cfg, section, err);
-        } else if (cluster->nworkers == CLUSTER_MAX_WORKERS) {
+        } else if (cluster->nall == CLUSTER_MAX_WORKERS) {
             return cfg_error(cfg, section->line, err, "more than %d workers", CLUSTER_MAX_WORKERS);
         } else if (strcmp(section->name, "link") == 0) {
             if (link) return cfg_error(cfg, section->line, err, "two [link] in a row: a [link] leads into a [worker]");
             link = section;
-            status = read_link(&cluster->worker[cluster->nworkers].link, cfg, section, err);
+            status = read_link(&cluster->worker[cluster->nall].link, cfg, section, err);
         } else {
             link = NULL;
             status = read_worker(cluster, cfg, section, err);
@@ -125,7 +164,8 @@ static enum status read_sections(struct cluster *cluster, const struct cfg *cfg,
         if (status) return status;
     }
     if (link) return cfg_error(cfg, link->line, err, "no [worker] follows this [link]");
-    if (cluster->nworkers == 0) return cfg_error(cfg, 1, err, "no [worker]");
+    if (cluster->nworkers == 0) return cfg_error(cfg, 1, err, cluster->nall ? "only spares" : "no [worker]");
+    sort_workers(cluster);
     return STATUS_OK;
 }
 

@@ -13,6 +13,14 @@
  *   name=pi1
  *   address=tcp://192.168.1.11:7700
  *   key=<64 hex digits>       # its public key; default: NAME.pub of --keys
+ *   [worker]
+ *   name=pi1b
+ *   address=tcp://192.168.1.12:7700
+ *   replica_of=pi1            # serves the same stage as pi1
+ *   [worker]
+ *   name=pi9
+ *   address=tcp://192.168.1.19:7700
+ *   spare=1                   # has no stage, takes over that of a worker that is gone
  */
 #ifndef ESPALIER_CLUSTER_H
 #define ESPALIER_CLUSTER_H
@@ -20,7 +28,10 @@
 #include "common/err.h"
 #include "common/plan.h"
 
-enum { CLUSTER_MAX_WORKERS = 64, CLUSTER_NAME = 64, CLUSTER_ADDRESS = 256, CLUSTER_KEY = 65 };
+#include <stdbool.h>
+
+enum { CLUSTER_MAX_WORKERS = 64, CLUSTER_NAME = 64, CLUSTER_ADDRESS = 256, CLUSTER_KEY = 65,
+       CLUSTER_MAX_REPLICAS = 8 /* workers of one stage */ };
 
 /* The hop into a worker; zero where not stated. */
 struct cluster_link {
@@ -35,13 +46,16 @@ struct cluster_worker {
     char address[CLUSTER_ADDRESS]; /* of ZeroMQ */
     char key[CLUSTER_KEY];         /* hex, or "" */
     struct cluster_link link;      /* from the worker before it, or from the source */
+    int stage;                     /* that it serves; -1: a spare */
+    bool primary;                  /* neither replica nor spare */
 };
 
 struct cluster {
     float slo_ms; /* 0: not stated, as below */
     float fps;
     int credits;
-    int nworkers; /* at least 1 */
+    int nworkers; /* stages; at least 1. worker[i] serves stage i */
+    int nall;     /* with the replicas and spares behind them */
     struct cluster_worker worker[CLUSTER_MAX_WORKERS];
 };
 

@@ -20,13 +20,17 @@ struct frame {
     double resent_ms;    /* latest time */
     uint32_t attempt;    /* 0: not sent yet */
     uint64_t order;      /* rises with every sending: stages keep the order */
-    struct wire_choice choice[WIRE_MAX_STAGES]; /* of the latest attempt */
+    uint32_t layout;     /* of the latest attempt, as what follows */
+    int nstages;
+    struct wire_choice choice[WIRE_MAX_STAGES];
+    uint8_t peer[WIRE_MAX_STAGES]; /* the workers on its way */
 
     /* The result, once there is one. */
     int label;           /* -1: failed */
     double prob;
     double queue_ms;     /* in the queues of stages */
     char *error;         /* NULL: none */
+    double latency_ms;   /* once it is stored */
 };
 void frame_free(struct frame **frame);
 

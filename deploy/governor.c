@@ -6,7 +6,7 @@
 struct governor {
     const struct slices *slices;
     struct controller *controller; /* NULL: static */
-    struct plan *plan;             /* of the static policy */
+    struct plan *plan;             /* the present one */
     struct wire_time source;       /* of the link into the first stage: bytes and time of its latest frame */
 };
 
@@ -27,7 +27,7 @@ static enum status widen(struct profile **out, const struct profile *slice, int 
 }
 
 static enum status create_controller(struct governor *g, const struct governor_config *config,
-                                     const struct cluster *cluster, const struct profile *const *profiles,
+                                     const struct cluster_link *const *links, const struct profile *const *profiles,
                                      struct err *err) {
     const struct slices *s = g->slices;
     const struct model *m = s->model;
@@ -36,7 +36,7 @@ static enum status create_controller(struct governor *g, const struct governor_c
     struct controller_map *maps = calloc((size_t)(s->count * m->levels->nlevels), sizeof *maps);
     enum status status = maps ? STATUS_OK : err_memory(err, "controller");
     for (int i = 0; i < s->count && !status; i++) {
-        const struct cluster_link *link = &cluster->worker[i].link;
+        const struct cluster_link *link = links[i];
         status = widen(&whole[i], profiles[i], m->blocks->nblocks, s->first[i], err);
         stages[i] = (struct controller_stage){ .first_block = s->first[i], .nblocks = s->first[i + 1] - s->first[i],
                                                .profile = whole[i], .bytes_per_s = link->rate_kb_s * 1e3,
@@ -57,23 +57,21 @@ static enum status create_controller(struct governor *g, const struct governor_c
     return status;
 }
 
-static enum status copy_plan(struct plan **out, const struct plan *plan, struct err *err) {
-    enum status status = plan_create(out, plan->nblocks, 0, err);
-    if (status) return status;
-    size_t n = (size_t)plan->nblocks;
-    memcpy((*out)->level, plan->level, n * sizeof *plan->level);
-    memcpy((*out)->link, plan->link, n * sizeof *plan->link);
-    memcpy((*out)->codec, plan->codec, n * sizeof *plan->codec);
-    return STATUS_OK;
+static void copy_plan(struct plan *to, const struct plan *from) {
+    size_t n = (size_t)from->nblocks;
+    memcpy(to->level, from->level, n * sizeof *from->level);
+    memcpy(to->link, from->link, n * sizeof *from->link);
+    memcpy(to->codec, from->codec, n * sizeof *from->codec);
 }
 
 enum status governor_create(struct governor **out, const struct governor_config *config, const struct slices *slices,
-                            const struct cluster *cluster, const struct profile *const *profiles, struct err *err) {
+                            const struct cluster_link *const *links, const struct profile *const *profiles, struct err *err) {
     struct governor *g = calloc(1, sizeof *g);
     if (!g) return err_memory(err, "controller");
     g->slices = slices;
-    enum status status = config->policy == CONTROLLER_STATIC ? copy_plan(&g->plan, config->start, err)
-                                                             : create_controller(g, config, cluster, profiles, err);
+    enum status status = plan_create(&g->plan, config->start->nblocks, 0, err);
+    if (!status) copy_plan(g->plan, config->start);
+    if (!status && config->policy != CONTROLLER_STATIC) status = create_controller(g, config, links, profiles, err);
     if (status) governor_destroy(&g);
     else *out = g;
     return status;
@@ -124,13 +122,17 @@ void governor_restarted(struct governor *g, int stage) {
     if (g->controller) controller_restarted(g->controller, stage);
 }
 
+const struct plan *governor_plan(const struct governor *g) {
+    return g->plan;
+}
+
 void governor_choose(struct governor *g, double now_s, int waiting, int in_flight, struct wire_choice *choice,
                      const char **reason) {
     const struct plan *plan = g->plan;
     *reason = "";
     if (g->controller) {
         struct controller_decision d = controller_decide(g->controller, now_s, waiting, in_flight);
-        plan = d.plan;
+        copy_plan(g->plan, d.plan);
         if (d.changed) *reason = d.reason;
     }
     for (int i = 0; i < g->slices->count; i++) {

@@ -24,9 +24,10 @@ struct governor_config {
     const struct plan *start; /* borrowed until creation ends */
 };
 
-/* `profiles`: of each stage's slice; not read if the policy is static. */
+/* Of each stage: the link into it, and its slice's profile, not read if the
+ * policy is static. */
 enum status governor_create(struct governor **governor, const struct governor_config *config,
-                            const struct slices *slices, const struct cluster *cluster,
+                            const struct slices *slices, const struct cluster_link *const *links,
                             const struct profile *const *profiles, struct err *err) MUST_CHECK;
 void governor_destroy(struct governor **governor);
 
@@ -38,6 +39,8 @@ void governor_source_link(struct governor *governor, double now_s, const struct 
 void governor_result(struct governor *governor, double now_s, double latency_ms, double waited_ms, double queue_ms);
 void governor_restarted(struct governor *governor, int stage);
 
+/* The present plan, of the whole model; valid until the next choice. */
+const struct plan *governor_plan(const struct governor *governor);
 /* The plan for the next frame: choice[stages]. *reason: why it has changed
  * since the last call, or "". */
 void governor_choose(struct governor *governor, double now_s, int waiting, int in_flight, struct wire_choice *choice,

@@ -11,23 +11,11 @@ enum { REFUSALS = 5 }; /* failed handshakes in a row before it counts as refused
 static const double HELLO_S = 0.3, SILENT_S = 3, ASSIGN_S = 1, BARRED_S = 2;
 
 enum status peer_open(struct peer *p, const struct cluster_worker *worker, const char *key,
-                      const struct cluster_worker *next, const char *next_key, struct transport *transport,
-                      uint64_t run, uint64_t session, struct slices *slices, int stage, int window,
-                      struct err *err) {
-    *p = (struct peer){ .worker = worker, .transport = transport, .run = run, .session = session, .slices = slices };
+                      struct transport *transport, uint64_t run, uint64_t session, struct err *err) {
+    *p = (struct peer){ .worker = worker, .transport = transport, .run = run, .session = session };
     snprintf(p->key, sizeof p->key, "%s", key);
     outlet_init(&p->outlet);
-    struct wire_assign *a = &p->assign;
-    a->stage = (uint16_t)stage;
-    a->nstages = (uint16_t)slices->count;
-    a->window = (uint16_t)window;
-    a->size = slices->size[stage];
-    strcpy(a->hash, slices->hash[stage]);
-    if (next) {
-        snprintf(a->next_address, sizeof a->next_address, "%s", next->address);
-        snprintf(a->next_key, sizeof a->next_key, "%s", next_key);
-    }
-    p->hello_s = p->assigned_s = -1e9;
+    p->hello_s = -1e9;
     snprintf(p->trouble, sizeof p->trouble, "nothing answers there");
     enum status status = channel_connect(&p->channel, transport, worker->address, key, err);
     if (status) err_prefix(err, "%s", worker->name);
@@ -44,10 +32,36 @@ void peer_close(struct peer *p) {
     profile_destroy(&p->profile);
 }
 
+static struct peer_post *post_in(struct peer *p, uint32_t layout) {
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (p->post[i].held && p->post[i].assign.layout == layout) return &p->post[i];
+    return NULL;
+}
+
+const struct peer_post *peer_post(const struct peer *p, uint32_t layout) {
+    return post_in((struct peer *)(uintptr_t)p, layout);
+}
+
+bool peer_alive(const struct peer *p) {
+    return p->up && p->known && !p->silent && !p->status.busy;
+}
+
+bool peer_ready(const struct peer *p) {
+    bool ready = true;
+    for (int i = 0; i < WIRE_POSTS; i++) ready &= !p->post[i].held || p->post[i].ready;
+    return ready;
+}
+
+/* Frames that it has may be lost. */
 static void lose(struct peer *p, const char *why) {
-    if (p->ready) log_warn("%s: %s", p->worker->name, why);
+    bool served = false;
+    for (int i = 0; i < WIRE_POSTS; i++) {
+        served |= p->post[i].held && p->post[i].ready;
+        p->post[i].ready = false;
+    }
+    if (served) log_warn("%s: %s", p->worker->name, why);
     snprintf(p->trouble, sizeof p->trouble, "%s", why);
-    p->ready = p->measuring = false;
+    if (!p->profile) p->measured = 0;
     p->disturbed = true;
 }
 
@@ -55,16 +69,34 @@ static void say_hello(struct peer *p, double now_s) {
     struct wire_message m = { .kind = WIRE_HELLO, .session = p->session };
     m.hello.run = p->run;
     m.hello.token = (uint64_t)(now_s * 1e6);
-    snprintf(m.hello.name, sizeof m.hello.name, "stage %d of %d", p->assign.stage + 1, p->assign.nstages);
+    m.hello.oldest = p->oldest;
+    snprintf(m.hello.name, sizeof m.hello.name, "%.60s", p->worker->name);
     channel_say(p->channel, NULL, &m);
     p->hello_s = now_s;
 }
 
-static void say_assign(struct peer *p, double now_s) {
-    if (now_s - p->assigned_s < ASSIGN_S) return;
-    struct wire_message m = { .kind = WIRE_ASSIGN, .session = p->session, .assign = p->assign };
+static void say_assign(struct peer *p, struct peer_post *post, double now_s) {
+    if (now_s - post->assigned_s < ASSIGN_S) return;
+    struct wire_message m = { .kind = WIRE_ASSIGN, .session = p->session, .assign = post->assign };
     channel_say(p->channel, NULL, &m);
-    p->assigned_s = now_s;
+    post->assigned_s = now_s;
+}
+
+void peer_assign(struct peer *p, const struct wire_assign *assign, struct slices *slices) {
+    struct peer_post *post = post_in(p, assign->layout);
+    for (int i = 0; i < WIRE_POSTS && !post; i++)
+        if (!p->post[i].held) post = &p->post[i];
+    assert(post);
+    *post = (struct peer_post){ .held = true, .assign = *assign, .slices = slices, .assigned_s = -1e9 };
+    if (!p->up) return;
+    say_hello(p, log_now_s()); /* what is over must go first */
+    if (p->known && !p->status.busy) say_assign(p, post, log_now_s());
+}
+
+void peer_release(struct peer *p, uint32_t oldest) {
+    p->oldest = oldest;
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (p->post[i].assign.layout < oldest) p->post[i].held = false;
 }
 
 static void watch(struct peer *p, double now_s) {
@@ -76,7 +108,7 @@ static void watch(struct peer *p, double now_s) {
             p->refusals = 0;
             p->barred_s = 0;
             p->heard_s = now_s;
-            p->assigned_s = -1e9;
+            for (int i = 0; i < WIRE_POSTS; i++) p->post[i].assigned_s = -1e9;
             say_hello(p, now_s);
         } else if (event == CHANNEL_DOWN) {
             p->up = false;
@@ -108,10 +140,35 @@ void peer_tick(struct peer *p, double now_s) {
     if (p->barred_s > 0 && now_s - p->barred_s > BARRED_S) knock_again(p);
     if (!p->up) return;
     if (now_s - p->hello_s >= HELLO_S) say_hello(p, now_s);
-    if (p->ready && now_s - p->heard_s > SILENT_S) lose(p, "no answer");
+    if (p->silent || now_s - p->heard_s <= SILENT_S) return;
+    p->silent = true;
+    lose(p, "no answer");
 }
 
 /* ---- messages ---- */
+
+/* What it is in a layout, with what it is to be. */
+static void compare(struct peer *p, struct peer_post *post, bool ours, double now_s) {
+    const struct wire_post *is = NULL;
+    for (int i = 0; i < p->status.nposts && ours; i++)
+        if (p->status.post[i].layout == post->assign.layout && p->status.post[i].stage == post->assign.stage &&
+            strcmp(p->status.post[i].hash, post->assign.hash) == 0)
+            is = &p->status.post[i];
+    post->links = is ? is->links : 0;
+    if (is && is->state == WIRE_READY) {
+        if (!post->ready) log_debug("%s: ready", p->worker->name);
+        post->ready = true;
+        return;
+    }
+    if (post->ready) {
+        log_warn("%s: %s", p->worker->name, is ? "waits for the next stage" : "has lost its slice");
+        post->ready = false;
+        p->disturbed = true;
+    }
+    bool refused = is && is->state == WIRE_REFUSED;
+    snprintf(p->trouble, sizeof p->trouble, "%s", refused ? is->text : "still setting up its slice");
+    if (ours && (!is || refused)) say_assign(p, post, now_s);
+}
 
 static void on_status(struct peer *p, const struct wire_message *m, double now_s) {
     const struct wire_status *s = &m->status;
@@ -120,33 +177,26 @@ static void on_status(struct peer *p, const struct wire_message *m, double now_s
     if (p->known && s->incarnation != p->status.incarnation) {
         lose(p, "was restarted");
         p->restarted = true;
-        p->assigned_s = -1e9;
+        for (int i = 0; i < WIRE_POSTS; i++) p->post[i].assigned_s = -1e9;
     } else if (p->known && s->breaks != p->status.breaks) {
         p->disturbed = true;
     }
     p->status = *s;
     p->known = true;
-    bool ours = m->session == p->session;
-    if (ours && s->state == WIRE_READY && s->stage == p->assign.stage && strcmp(s->hash, p->assign.hash) == 0) {
-        if (!p->ready) log_debug("%s: ready", p->worker->name);
-        if (!p->ready) slices_release(p->slices, p->assign.stage);
-        p->ready = true;
-        p->trouble[0] = '\0';
-        return;
-    }
-    if (p->ready) lose(p, "waits for the next stage");
-    if (s->state == WIRE_BUSY || s->state == WIRE_REFUSED) snprintf(p->trouble, sizeof p->trouble, "%s", s->text);
-    else snprintf(p->trouble, sizeof p->trouble, "still setting up its slice");
-    if (ours && s->state != WIRE_LOADING) say_assign(p, now_s);
+    p->trouble[0] = '\0';
+    if (s->busy) snprintf(p->trouble, sizeof p->trouble, "%s", s->text);
+    for (int i = 0; i < WIRE_POSTS && !s->busy; i++)
+        if (p->post[i].held) compare(p, &p->post[i], m->session == p->session, now_s);
 }
 
 static void on_want(struct peer *p, const struct wire_want *want) {
+    const struct peer_post *post = NULL;
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (p->post[i].held && strcmp(p->post[i].assign.hash, want->hash) == 0) post = &p->post[i];
     const uint8_t *bytes;
     struct err err;
-    if (strcmp(want->hash, p->assign.hash) != 0 || want->offset > p->assign.size ||
-        want->length > p->assign.size - want->offset)
-        return;
-    if (slices_bytes(p->slices, p->assign.stage, &bytes, &err)) {
+    if (!post || want->offset > post->assign.size || want->length > post->assign.size - want->offset) return;
+    if (slices_bytes(post->slices, post->assign.stage, &bytes, &err)) {
         log_warn("%s: %s", p->worker->name, err.text); /* it asks again */
         return;
     }
@@ -163,10 +213,12 @@ static void on_measured(struct peer *p, const struct wire_message *m) {
     struct profile *profile = NULL;
     char *json = strndup((const char *)m->payload, m->payload_length);
     enum status status = json ? profile_parse(&profile, p->worker->name, json, &err) : err_memory(&err, "profile");
-    int nblocks = p->slices->first[p->assign.stage + 1] - p->slices->first[p->assign.stage];
-    if (!status && (profile->nblocks != nblocks || profile->nlevels != p->slices->model->levels->nlevels))
+    const struct peer_post *post = peer_post(p, m->measure.layout);
+    int stage = post ? post->assign.stage : 0, nblocks = post ? post->slices->first[stage + 1] - post->slices->first[stage] : 0;
+    int nlevels = post ? post->slices->model->levels->nlevels : 0;
+    if (!status && (profile->nblocks != nblocks || profile->nlevels != nlevels))
         status = err_set(&err, STATUS_FORMAT, "a profile of %d blocks at %d levels, its slice has %d at %d",
-                         profile->nblocks, profile->nlevels, nblocks, p->slices->model->levels->nlevels);
+                         profile->nblocks, profile->nlevels, nblocks, nlevels);
     free(json);
     if (status) {
         log_warn("%s: %s", p->worker->name, err.text);
@@ -189,6 +241,7 @@ bool peer_receive(struct peer *p, struct packet *packet, struct wire_message *m)
             continue;
         }
         p->heard_s = now_s;
+        p->silent = false;
         if (m->kind == WIRE_STATUS) {
             on_status(p, m, now_s);
         } else if (m->session != p->session) {
@@ -219,12 +272,18 @@ void peer_count(struct peer *p, const struct wire_choice *choice, const struct w
     if (link_bytes > 0 && link_s > 0) follow(&p->load.bytes_per_s, link_bytes / link_s);
 }
 
-void peer_measure(struct peer *p) {
-    struct wire_message m = { .kind = WIRE_MEASURE, .session = p->session };
-    p->measuring = channel_say(p->channel, NULL, &m);
+void peer_measure(struct peer *p, uint32_t layout) {
+    struct wire_message m = { .kind = WIRE_MEASURE, .session = p->session, .measure = { layout } };
+    p->measured = channel_say(p->channel, NULL, &m) ? layout : 0;
+}
+
+bool peer_measuring(const struct peer *p) {
+    return p->measured && !p->profile;
 }
 
 bool peer_hopeless(const struct peer *p) {
     if (!p->up) return p->barred_s > 0 || p->refusals >= REFUSALS;
-    return p->known && p->status.state == WIRE_REFUSED;
+    bool refused = false;
+    for (int i = 0; i < p->status.nposts && p->known; i++) refused |= p->status.post[i].state == WIRE_REFUSED;
+    return refused;
 }

@@ -9,11 +9,11 @@
 #include <sys/random.h>
 
 enum { TICK_MS = 100 };
-static const double MEASURE_S = 180, FINISH_S = 10;
+static const double MEASURE_S = 180, FINISH_S = 10, REPLICA_S = 2;
 
 struct runner_config runner_defaults(void) {
     return (struct runner_config){ .results = "results.sqlite", .policy = CONTROLLER_POLICIES, .slo_ms = -1, .queue = 16,
-                                   .connect_timeout_s = 30 };
+                                   .connect_timeout_s = 30, .takeover_s = 5 };
 }
 
 const char *runner_overload_name(enum runner_overload overload) {
@@ -34,14 +34,25 @@ static enum status check_config(struct runner *r, struct err *err) {
         err_hint(err, "give --slo-ms MS, or slo_ms in the [source] of %.150s", c->cluster);
         return STATUS_USAGE;
     }
-    r->credits = c->credits ? c->credits : r->cluster->credits ? r->cluster->credits : r->cluster->nworkers + 2;
+    r->credits = c->credits ? c->credits : r->cluster->credits ? r->cluster->credits : r->cluster->nall + 2;
     return STATUS_OK;
+}
+
+/* As the cluster cfg has it. */
+static enum status make_first_layout(struct runner *r, struct err *err) {
+    struct layout_places places;
+    for (int i = 0; i < r->cluster->nall; i++) r->there[i] = true;
+    layout_choose(r->cluster, r->there, &places);
+    snprintf(r->cuts, sizeof r->cuts, "%s", r->config->cuts ? r->config->cuts : "");
+    enum status status = runner_layout_create(&r->layout, r, &places, r->config->cuts, err);
+    if (!status) strcpy(r->layout->cuts, r->cuts);
+    return status;
 }
 
 /* The plan of --plan and --link, or full size with the cfg's links. */
 static enum status make_start_plan(struct runner *r, struct err *err) {
     const struct model *m = r->model;
-    const struct slices *s = r->slices;
+    const struct slices *s = r->layout->slices;
     const struct runner_config *c = r->config;
     enum status status = plan_parse(&r->start, m->blocks, m->levels, s->count, s->first, c->plan ? c->plan : "0",
                                     c->links, err);
@@ -65,7 +76,7 @@ static enum status visit_accepted(void *context, const struct journal_frame *fra
 static enum status open_journal(struct runner *r, struct err *err) {
     char hash[65], cuts[512];
     model_hash(r->model->file->bytes, r->model->file->length, hash);
-    slices_text(r->slices, cuts, sizeof cuts);
+    slices_text(r->layout->slices, cuts, sizeof cuts);
     struct journal_config config = { .path = r->config->results, .model = hash,
                                      .source = source_identity(r->source),
                                      .policy = controller_policy_name(r->policy), .cuts = cuts,
@@ -96,25 +107,24 @@ static enum status key_of(const struct runner *r, const struct cluster_worker *w
 }
 
 static enum status open_peers(struct runner *r, struct err *err) {
-    char keys[CLUSTER_MAX_WORKERS + 1][KEYS_HEX] = { { 0 } };
+    char key[KEYS_HEX];
     if (getrandom(&r->session, sizeof r->session, 0) != sizeof r->session) return err_errno(err, "random numbers");
     enum status status = r->config->keys ? keys_load(&r->keys, r->config->keys, r->config->name, err) : STATUS_OK;
     if (!status) status = transport_create(&r->transport, r->keys, err);
-    for (int i = 0; i < r->cluster->nworkers && !status; i++) {
+    for (int i = 0; i < r->cluster->nall && !status; i++) {
         const struct cluster_worker *w = &r->cluster->worker[i];
         if (!r->keys && !transport_is_loopback(w->address)) {
             status = err_set(err, STATUS_USAGE, "%s at %s: frames leave this machine encrypted only", w->name,
                              w->address);
             err_hint(err, "make keys with 'espalier-deploy keygen' and give --keys DIR");
         }
-        if (!status) status = key_of(r, w, keys[i], err);
+        if (!status) status = key_of(r, w, key, err);
+        if (!status) {
+            r->npeers = i + 1;
+            status = peer_open(&r->peers[i], w, key, r->transport, journal_token(r->journal), r->session, err);
+        }
     }
-    for (int i = 0; i < r->cluster->nworkers && !status; i++) {
-        const struct cluster_worker *w = &r->cluster->worker[i], *next = i + 1 < r->cluster->nworkers ? w + 1 : NULL;
-        r->npeers = i + 1;
-        status = peer_open(&r->peers[i], w, keys[i], next, keys[i + 1], r->transport, journal_token(r->journal),
-                           r->session, r->slices, i, r->credits, err);
-    }
+    if (!status) runner_layout_assign(r, r->layout);
     return status;
 }
 
@@ -140,7 +150,8 @@ static void pause_until(struct runner *r, double ms) {
         items[n++] = (zmq_pollitem_t){ channel_socket(r->peers[i].channel), 0, ZMQ_POLLIN, 0 };
         items[n++] = (zmq_pollitem_t){ channel_monitor(r->peers[i].channel), 0, ZMQ_POLLIN, 0 };
     }
-    if (r->npeers && r->peers[0].up && r->peers[0].outlet.nwaiting) items[n - 2 * r->npeers].events |= ZMQ_POLLOUT;
+    for (int i = 0; i < r->npeers; i++)
+        if (r->peers[i].up && r->peers[i].outlet.nwaiting) items[n - 2 * (r->npeers - i)].events |= ZMQ_POLLOUT;
     zmq_poll(items, n, ms <= 0 ? 0 : ms < TICK_MS ? (long)ceil(ms) : TICK_MS);
     if (r->metrics) metrics_serve(r->metrics, runner_write_metrics, r);
 }
@@ -162,23 +173,66 @@ static enum status not_ready(const struct peer *p, enum status status, struct er
 /* The one to blame: a stage that waits for the next one is not at fault. */
 static const struct peer *first_not_ready(const struct runner *r) {
     const struct peer *found = NULL;
-    for (int i = 0; i < r->npeers; i++)
-        if (!r->peers[i].ready && (!found || (found->up && !r->peers[i].up))) found = &r->peers[i];
+    for (int i = 0; i < r->npeers; i++) {
+        const struct peer *p = &r->peers[i];
+        const struct peer_post *post = peer_post(p, r->layout->number);
+        if (post && !post->ready && (!found || (found->up && !p->up))) found = p;
+    }
     return found;
 }
 
+/* At the start some workers do not come. Spares may take over from them, and a
+ * run that goes on takes what there is; else the user should know first. */
+static enum status start_without(struct runner *r, struct err *err) {
+    struct layout_places places;
+    const struct peer *late = first_not_ready(r);
+    for (int i = 0; i < r->npeers; i++) r->there[i] = peer_alive(&r->peers[i]) && !peer_hopeless(&r->peers[i]);
+    layout_choose(r->cluster, r->there, &places);
+    bool may = r->config->takeover_s > 0 && r->layout->number == 1 &&
+               (places.nstages == r->cluster->nworkers || (places.nstages && journal_next_seq(r->journal)));
+    if (!may) return not_ready(late, peer_hopeless(late) ? STATUS_IO : STATUS_TIMEOUT, err);
+    log_warn("going on without %s: %s", late->worker->name, late->trouble);
+    const char *cuts = places.nstages == r->cluster->nworkers ? r->config->cuts : NULL;
+    struct layout *layout = NULL;
+    enum status status = runner_layout_create(&layout, r, &places, cuts, err);
+    if (status) return status;
+    snprintf(layout->cuts, sizeof layout->cuts, "%s", cuts ? cuts : "");
+    runner_layout_assign(r, layout);
+    for (int i = 0; i < r->npeers; i++) peer_release(&r->peers[i], layout->number);
+    runner_layout_destroy(&r->layout);
+    r->layout = layout;
+    return STATUS_OK;
+}
+
+/* Whether one of the present layout's workers is hopeless. */
+static bool is_hopeless(const struct runner *r) {
+    bool hopeless = false;
+    for (int i = 0; i < r->npeers; i++)
+        hopeless |= peer_post(&r->peers[i], r->layout->number) && peer_hopeless(&r->peers[i]);
+    return hopeless;
+}
+
 static enum status wait_ready(struct runner *r, struct err *err) {
-    double end_s = log_now_s() + r->config->connect_timeout_s;
-    while (!runner_ready(r)) {
+    double end_s = log_now_s() + r->config->connect_timeout_s, ready_s = INFINITY;
+    while (!runner_layout_whole(r, r->layout)) {
         pause_until(r, TICK_MS);
         if (signals_take(r->signal_fd)) return interrupted(r, err);
         enum status status = runner_serve(r, err);
+        double now_s = log_now_s();
+        bool ready = runner_layout_ready(r, r->layout);
+        ready_s = ready ? fmin(ready_s, now_s) : INFINITY;
+        if (now_s - ready_s > REPLICA_S) break; /* without a replica, for now */
+        if (!status && !ready && (now_s > end_s || is_hopeless(r))) {
+            status = start_without(r, err);
+            end_s = now_s + r->config->connect_timeout_s;
+        }
         if (status) return status;
-        for (int i = 0; i < r->npeers; i++)
-            if (peer_hopeless(&r->peers[i])) return not_ready(&r->peers[i], STATUS_IO, err);
-        const struct peer *late = log_now_s() > end_s ? first_not_ready(r) : NULL;
-        if (late) return not_ready(late, STATUS_TIMEOUT, err);
     }
+    for (int i = 0; i < r->npeers; i++) {
+        r->there[i] = peer_alive(&r->peers[i]);
+        r->changed_s[i] = log_now_s();
+    }
+    for (int s = 0; s < r->layout->slices->count; s++) slices_release(r->layout->slices, s);
     return STATUS_OK;
 }
 
@@ -196,14 +250,18 @@ static enum status measure(struct runner *r, struct err *err) {
         const struct peer *missing = NULL;
         for (int i = 0; i < r->npeers; i++) {
             struct peer *p = &r->peers[i];
-            if (p->profile) continue;
+            const struct peer_post *post = peer_post(p, r->layout->number);
+            if (p->profile || !post || !post->ready) continue;
             missing = p;
-            if (peer_hopeless(p)) return not_ready(p, STATUS_IO, err);
-            bool free_host = p->ready && !p->measuring;
+            bool free_host = !peer_measuring(p);
             for (int k = 0; k < r->npeers && free_host; k++)
-                free_host = !r->peers[k].measuring || r->peers[k].profile || !same_host(p, &r->peers[k]);
-            if (free_host) peer_measure(p);
+                free_host = !peer_measuring(&r->peers[k]) || !same_host(p, &r->peers[k]);
+            if (!free_host) continue;
+            r->measured_first[i] = post->slices->first[post->assign.stage];
+            peer_measure(p, r->layout->number);
         }
+        if (!missing && !runner_ready(r)) missing = first_not_ready(r);
+        if (missing && is_hopeless(r)) return not_ready(first_not_ready(r) ? first_not_ready(r) : missing, STATUS_IO, err);
         if (!missing) return STATUS_OK;
         if (log_now_s() > end_s)
             return err_set(err, STATUS_TIMEOUT, "%s: its latencies were not measured within %.0f s",
@@ -213,15 +271,6 @@ static enum status measure(struct runner *r, struct err *err) {
         enum status status = runner_serve(r, err);
         if (status) return status;
     }
-}
-
-static enum status start_governor(struct runner *r, struct err *err) {
-    const struct profile *profiles[CLUSTER_MAX_WORKERS] = { 0 };
-    for (int i = 0; i < r->npeers; i++) profiles[i] = r->peers[i].profile;
-    struct governor_config config = { .policy = r->policy, .slo_ms = r->slo_ms,
-                                      .min_accuracy = r->config->min_accuracy, .paced = source_paced(r->source),
-                                      .start = r->start };
-    return governor_create(&r->governor, &config, r->slices, r->cluster, profiles, err);
 }
 
 /* ---- streaming ---- */
@@ -251,6 +300,7 @@ static enum status stream(struct runner *r, struct err *err) {
     r->progress_s = log_now_s();
     for (;;) {
         enum status status = runner_serve(r, err);
+        if (!status) status = runner_relayout(r, log_now_s(), err);
         if (!status) status = runner_repair(r, err);
         if (!status) status = runner_take(r, err);
         if (!status) status = runner_send(r, err);
@@ -277,7 +327,7 @@ static enum status stream(struct runner *r, struct err *err) {
 static enum status run(struct runner *r, struct err *err) {
     enum status status = wait_ready(r, err);
     if (!status && r->policy != CONTROLLER_STATIC) status = measure(r, err);
-    if (!status) status = start_governor(r, err);
+    if (!status) status = runner_start_governor(r, r->layout, err);
     if (status) return status;
     int64_t left = source_left(r->source);
     r->shows_progress = left >= 0 && !source_live(r->source);
@@ -290,7 +340,6 @@ static enum status run(struct runner *r, struct err *err) {
 
 static void close_all(struct runner *r) {
     for (int i = 0; i < r->npeers; i++) peer_close(&r->peers[i]);
-    governor_destroy(&r->governor);
     metrics_destroy(&r->metrics);
     transport_destroy(&r->transport);
     keys_destroy(&r->keys);
@@ -298,9 +347,11 @@ static void close_all(struct runner *r) {
     frame_queue_free(&r->waiting);
     frame_set_free(&r->sent);
     frame_set_free(&r->storing);
+    for (struct frame *f; (f = reorder_drain(&r->results));) frame_free(&f);
+    reorder_free(&r->results);
     source_destroy(&r->source);
     plan_destroy(&r->start);
-    slices_destroy(&r->slices);
+    runner_layout_close(r);
     model_destroy(&r->model);
     cluster_destroy(&r->cluster);
     signals_close(&r->signal_fd);
@@ -314,7 +365,7 @@ enum status runner_run(const struct runner_config *config, struct err *err) {
     enum status status = cluster_load(&r->cluster, config->cluster, err);
     if (!status) status = check_config(r, err);
     if (!status) status = model_load(&r->model, config->model, err);
-    if (!status) status = slices_create(&r->slices, r->model, r->cluster->nworkers, config->cuts, err);
+    if (!status) status = make_first_layout(r, err);
     if (!status) status = make_start_plan(r, err);
     if (!status) status = source_create(&r->source, &config->source, err);
     if (!status) status = signals_open(&r->signal_fd, err);

@@ -26,9 +26,7 @@ static const double STALL_MS = 2000, STALL_MAX_MS = 60000;
 static const double STALL_UNKNOWN_MS = 10000; /* before the first result */
 
 bool runner_ready(const struct runner *r) {
-    for (int i = 0; i < r->npeers; i++)
-        if (!r->peers[i].ready) return false;
-    return true;
+    return runner_layout_ready(r, r->layout);
 }
 
 int64_t runner_owed(const struct runner *r) {
@@ -73,7 +71,7 @@ static const char *label_name(const struct model *m, int label, char text[32]) {
 static enum status store(struct runner *r, struct frame *f, const struct wire_frame *result, struct err *err) {
     char levels[WIRE_MAX_STAGES * 4], links[WIRE_MAX_STAGES * 12], stages[WIRE_MAX_STAGES * 128], name[32];
     levels[0] = links[0] = '\0';
-    if (f->attempt) plan_text(f, r->slices->count, levels, links, sizeof levels);
+    if (f->attempt) plan_text(f, f->nstages, levels, links, sizeof levels);
     stages_text(result, stages, sizeof stages);
     struct journal_result row = {
         .seq = f->seq, .label = f->label, .name = f->label >= 0 ? label_name(r->model, f->label, name) : NULL,
@@ -148,6 +146,11 @@ static struct frame *new_frame(const struct frame *model_of, struct err *err) {
     return frame;
 }
 
+/* Results are printed in the order in which frames are known of. */
+static enum status expect_result(struct runner *r, int64_t seq, struct err *err) {
+    return r->config->json ? reorder_expect(&r->results, seq, err) : STATUS_OK;
+}
+
 static enum status admit(struct runner *r, const struct frame *model_of, struct err *err) {
     struct frame *frame = new_frame(model_of, err);
     if (!frame) return STATUS_MEMORY;
@@ -159,7 +162,8 @@ static enum status admit(struct runner *r, const struct frame *model_of, struct 
 enum status runner_readmit(struct runner *r, const struct journal_frame *f, struct err *err) {
     struct frame frame = { .seq = f->seq, .path = strdup(f->path), .due_ms = f->due_ms, .truth = f->truth };
     if (!frame.path) return err_memory(err, "frame");
-    enum status status = admit(r, &frame, err);
+    enum status status = expect_result(r, f->seq, err);
+    if (!status) status = admit(r, &frame, err);
     if (status) free(frame.path);
     return status;
 }
@@ -170,6 +174,7 @@ static enum status accept_frame(struct runner *r, struct source_frame *f, struct
     struct journal_frame row = { .seq = frame.seq, .path = f->path, .size = f->size, .mtime_ns = f->mtime_ns,
                                  .due_ms = f->due_ms, .truth = frame.truth };
     enum status status = journal_accept(r->journal, &row, err);
+    if (!status) status = expect_result(r, frame.seq, err);
     struct frame *refused = NULL;
     if (!status && r->config->overload == RUNNER_REFUSE && (int)r->waiting.count >= r->config->queue)
         status = (refused = new_frame(&frame, err)) ? STATUS_OK : STATUS_MEMORY;
@@ -180,7 +185,7 @@ static enum status accept_frame(struct runner *r, struct source_frame *f, struct
         return status;
     }
     r->next_seq++;
-    governor_arrival(r->governor, log_now_s());
+    governor_arrival(r->layout->governor, log_now_s());
     return refused ? give_up(r, refused, JOURNAL_REFUSED, err) : STATUS_OK;
 }
 
@@ -204,7 +209,7 @@ enum status runner_take(struct runner *r, struct err *err) {
     if (dropped) return dropped;
     while (!r->source_ended && !r->stopping) {
         size_t most = source_live(r->source) ? AHEAD_IN_MEMORY : AHEAD;
-        bool room = r->storing.count >= AHEAD ? false
+        bool room = r->storing.count >= AHEAD || r->results.count >= 2 * AHEAD ? false
                   : is_paced(r) ? r->waiting.count < most
                                 : r->waiting.count == 0 && r->sent.count < r->credits && runner_ready(r);
         if (!room) return STATUS_OK;
@@ -249,14 +254,16 @@ static enum status read_bytes(struct frame *f, struct err *err) {
 static enum status transmit(struct runner *r, struct frame *f, struct err *err) {
     struct wire_message m = { .kind = WIRE_FRAME, .session = r->session };
     const char *reason;
-    governor_choose(r->governor, log_now_s(), (int)r->waiting.count + 1, r->sent.count, f->choice, &reason);
+    runner_route(r, r->layout, f);
+    governor_choose(r->layout->governor, log_now_s(), (int)r->waiting.count + 1, r->sent.count, f->choice, &reason);
     if (reason[0]) log_info("%s", reason);
     r->switches += reason[0] != '\0';
     m.frame.seq = (uint64_t)f->seq;
     m.frame.attempt = f->attempt + 1;
-    m.frame.nstages = (uint16_t)r->slices->count;
+    m.frame.layout = f->layout;
+    m.frame.nstages = (uint16_t)f->nstages;
     m.frame.format = WIRE_IMAGE;
-    memcpy(m.frame.choice, f->choice, (size_t)r->slices->count * sizeof *f->choice);
+    memcpy(m.frame.choice, f->choice, (size_t)f->nstages * sizeof *f->choice);
     m.payload = f->bytes;
     m.payload_length = f->length;
     struct packet packet = { 0 };
@@ -272,7 +279,7 @@ static enum status transmit(struct runner *r, struct frame *f, struct err *err) 
     f->resent_ms = journal_now_ms(r->journal);
     if (f->sent_ms < 0) f->sent_ms = f->resent_ms;
     if (f->attempt > 1) r->resent++;
-    outlet_put(&r->peers[0].outlet, m.frame.seq, f->attempt, &packet);
+    outlet_put(&r->peers[f->peer[0]].outlet, m.frame.seq, f->attempt, &packet);
     return STATUS_OK;
 }
 
@@ -298,20 +305,21 @@ enum status runner_send(struct runner *r, struct err *err) {
         }
         if (status) return status;
     }
-    if (r->npeers && r->peers[0].up) outlet_flush(&r->peers[0].outlet, r->peers[0].channel, NULL);
+    for (int i = 0; i < r->npeers; i++)
+        if (r->peers[i].up) outlet_flush(&r->peers[i].outlet, r->peers[i].channel, NULL);
     return STATUS_OK;
 }
 
 /* ---- answers ---- */
 
-/* Frames sent before one that has come back are lost. */
-static enum status requeue(struct runner *r, uint64_t before, double resent_before_ms, struct err *err) {
+/* Frames in flight that `lost` says are, for `context`, go back to the queue. */
+static enum status requeue(struct runner *r, bool (*lost)(const struct frame *f, const void *context),
+                           const void *context, struct err *err) {
     for (;;) { /* latest first, so that the head of the queue is the earliest */
         struct frame *f = NULL;
         for (int i = 0; i < r->sent.count; i++) {
             struct frame *g = r->sent.frames[i];
-            bool lost = g->order < before || g->resent_ms < resent_before_ms;
-            if (lost && (!f || g->seq > f->seq)) f = g;
+            if ((!f || g->seq > f->seq) && lost(g, context)) f = g;
         }
         if (!f) return STATUS_OK;
         frame_set_remove(&r->sent, f);
@@ -323,21 +331,51 @@ static enum status requeue(struct runner *r, uint64_t before, double resent_befo
     }
 }
 
+/* Sent before one that took the same way, and not come back before it. */
+static bool was_overtaken(const struct frame *f, const void *context) {
+    const struct frame *other = context;
+    return f->order < other->order && f->layout == other->layout &&
+           memcmp(f->peer, other->peer, (size_t)f->nstages) == 0;
+}
+
+static bool went_through(const struct frame *f, const void *context) {
+    return memchr(f->peer, *(const uint8_t *)context, (size_t)f->nstages) != NULL;
+}
+
+static bool was_sent_by(const struct frame *f, const void *context) {
+    return f->resent_ms <= *(const double *)context;
+}
+
+static bool is_of_layout(const struct frame *f, const void *context) {
+    return f->layout == *(const uint32_t *)context;
+}
+
+enum status runner_requeue_layout(struct runner *r, uint32_t layout, struct err *err) {
+    return requeue(r, is_of_layout, &layout, err);
+}
+
 static bool good_result(const struct runner *r, const struct wire_message *m) {
     const struct wire_frame *f = &m->frame;
-    return f->format == WIRE_MAP && f->stage == f->nstages && f->nstages == r->slices->count &&
-           m->payload_length == (size_t)f->c * f->h * f->w * sizeof(float) &&
+    return f->format == WIRE_MAP && f->stage == f->nstages && m->payload_length == (size_t)f->c * f->h * f->w * sizeof(float) &&
            (int)(f->c * f->h * f->w) == r->model->net->classes;
 }
 
 /* What the frame's stages say of themselves and of the links between them. */
-static void count_stages(struct runner *r, const struct wire_frame *result) {
-    const struct outlet_sample *first = &r->peers[0].sample;
+static void count_stages(struct runner *r, const struct frame *f, const struct wire_frame *result) {
+    struct outlet_sample *first = &r->peers[f->peer[0]].sample;
     for (int i = 0; i < result->nstages; i++) {
         const struct wire_time *before = i ? &result->time[i - 1] : NULL;
-        peer_count(&r->peers[i], &result->choice[i], &result->time[i], before ? before->link_bytes : first->bytes,
+        peer_count(&r->peers[f->peer[i]], &result->choice[i], &result->time[i], before ? before->link_bytes : first->bytes,
                    before ? before->link_us * 1e-6 : first->seconds);
     }
+}
+
+static void inform_governor(struct runner *r, const struct frame *f, const struct wire_frame *result) {
+    struct outlet_sample *first = &r->peers[f->peer[0]].sample;
+    double now_s = log_now_s();
+    if (first->bytes) governor_source_link(r->layout->governor, now_s, first);
+    first->bytes = 0;
+    governor_frame(r->layout->governor, now_s, result);
 }
 
 static enum status on_result(struct runner *r, struct peer *peer, const struct wire_message *m, struct err *err) {
@@ -358,20 +396,19 @@ static enum status on_result(struct runner *r, struct peer *peer, const struct w
         memcpy(&p, m->payload + (size_t)i * sizeof p, sizeof p);
         if (p > most) most = p, best = i;
     }
+    bool latest = result->attempt == f->attempt; /* then it is known which way it went */
     memcpy(f->choice, result->choice, (size_t)result->nstages * sizeof *f->choice);
+    f->nstages = result->nstages;
     f->label = best < 0 ? 0 : best;
     f->prob = best < 0 ? 0 : most;
     double now = journal_now_ms(r->journal);
     for (int i = 0; i < result->nstages; i++) f->queue_ms += result->time[i].queue_us / 1e3;
     double took = now - f->resent_ms;
     r->typical_ms = took > r->typical_ms ? took : r->typical_ms + (took - r->typical_ms) / 32;
-    double now_s = log_now_s();
-    count_stages(r, result);
-    if (r->peers[0].sample.bytes) governor_source_link(r->governor, now_s, &r->peers[0].sample);
-    r->peers[0].sample.bytes = 0;
-    governor_frame(r->governor, now_s, result);
+    if (latest) count_stages(r, f, result);
+    if (latest && f->layout == r->layout->number) inform_governor(r, f, result);
     enum status status = STATUS_OK;
-    if (result->attempt == f->attempt) status = requeue(r, f->order, -1, err);
+    if (latest) status = requeue(r, was_overtaken, f, err);
     if (status) {
         frame_free(&f);
         return status;
@@ -400,18 +437,26 @@ enum status runner_serve(struct runner *r, struct err *err) {
     return STATUS_OK;
 }
 
+static void restarted(struct runner *r, int peer) {
+    for (int s = 0; s < r->layout->places.nstages; s++)
+        for (int i = 0; i < r->layout->places.stage[s].count && r->layout->governor; i++)
+            if (r->layout->places.stage[s].worker[i] == peer) governor_restarted(r->layout->governor, s);
+}
+
 enum status runner_repair(struct runner *r, struct err *err) {
-    bool disturbed = false;
-    for (int i = 0; i < r->npeers; i++) {
+    for (uint8_t i = 0; i < r->npeers; i++) {
         struct peer *peer = &r->peers[i];
-        if (peer->restarted && r->governor) governor_restarted(r->governor, i);
-        disturbed |= peer->disturbed;
+        if (peer->restarted) restarted(r, i);
+        bool disturbed = peer->disturbed;
         peer->disturbed = peer->restarted = false;
-    }
-    if (disturbed) {
-        outlet_clear(&r->peers[0].outlet);
-        if (r->sent.count) log_info("%d frame(s) in flight will be sent again", r->sent.count);
-        return requeue(r, UINT64_MAX, -1, err);
+        if (!disturbed) continue;
+        outlet_clear(&peer->outlet);
+        int before = r->sent.count;
+        enum status status = requeue(r, went_through, &i, err);
+        if (status) return status;
+        if (r->sent.count < before)
+            log_info("%d frame(s) on their way through %s will be sent again", before - r->sent.count,
+                     peer->worker->name);
     }
     if (!r->sent.count || !runner_ready(r)) return STATUS_OK;
     double now = journal_now_ms(r->journal);
@@ -422,14 +467,15 @@ enum status runner_repair(struct runner *r, struct err *err) {
         if (now - f->resent_ms <= patience) continue;
         log_warn("frame %lld: no result in %.1f s, it will be sent again", (long long)f->seq,
                  (now - f->resent_ms) / 1e3);
-        return requeue(r, 0, f->resent_ms + 1e-6, err);
+        double by_ms = f->resent_ms;
+        return requeue(r, was_sent_by, &by_ms, err);
     }
     return STATUS_OK;
 }
 
 /* ---- what the journal has stored ---- */
 
-static enum status print_json(const struct runner *r, const struct frame *f, double latency_ms, struct err *err) {
+static enum status print_json(const struct runner *r, const struct frame *f, struct err *err) {
     char levels[WIRE_MAX_STAGES * 4], links[WIRE_MAX_STAGES * 12], name[32];
     cJSON *o = cJSON_CreateObject();
     bool good = o && cJSON_AddNumberToObject(o, "seq", (double)f->seq) && cJSON_AddStringToObject(o, "file", f->path);
@@ -438,9 +484,9 @@ static enum status print_json(const struct runner *r, const struct frame *f, dou
         good = good && cJSON_AddStringToObject(o, "label", label_name(r->model, f->label, name)) &&
                cJSON_AddNumberToObject(o, "prob", round(f->prob * 1e6) / 1e6);
     if (f->truth >= 0) good = good && cJSON_AddStringToObject(o, "truth", r->model->labels[f->truth]);
-    good = good && cJSON_AddNumberToObject(o, "latency_ms", round(latency_ms * 1e3) / 1e3);
+    good = good && cJSON_AddNumberToObject(o, "latency_ms", round(f->latency_ms * 1e3) / 1e3);
     if (f->attempt) {
-        plan_text(f, r->slices->count, levels, links, sizeof levels);
+        plan_text(f, f->nstages, levels, links, sizeof levels);
         good = good && cJSON_AddStringToObject(o, "levels", levels) && cJSON_AddStringToObject(o, "links", links) &&
                cJSON_AddNumberToObject(o, "attempts", f->attempt);
     }
@@ -458,6 +504,16 @@ static enum tally_outcome outcome_of(const struct frame *f) {
     return strcmp(f->error, JOURNAL_REFUSED) == 0 ? TALLY_REFUSED : TALLY_FAILED;
 }
 
+static enum status print_results(struct runner *r, struct err *err) {
+    bool any = false;
+    enum status status = STATUS_OK;
+    for (struct frame *f; !status && (f = reorder_take(&r->results)); any = true) {
+        status = print_json(r, f, err);
+        frame_free(&f);
+    }
+    return status || !any || fflush(stdout) == 0 ? status : err_errno(err, "standard output");
+}
+
 enum status runner_collect(struct runner *r, struct err *err) {
     for (;;) {
         struct journal_stored stored[COLLECT];
@@ -472,12 +528,12 @@ enum status runner_collect(struct runner *r, struct err *err) {
             r->progress_s = log_now_s();
             tally_add(&r->tally, outcome_of(f), latency / 1e3, r->slo_ms / 1e3);
             if (!f->error)
-                governor_result(r->governor, r->progress_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
-            if (r->config->json) status = print_json(r, f, latency, err);
-            frame_free(&f);
-            if (status) return status;
+                governor_result(r->layout->governor, r->progress_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
+            f->latency_ms = latency;
+            if (!reorder_done(&r->results, f->seq, f)) frame_free(&f); /* nobody wants to see it */
         }
-        if (r->config->json && n && fflush(stdout) != 0) return err_errno(err, "standard output");
+        status = print_results(r, err);
+        if (status) return status;
         if (n < COLLECT) return STATUS_OK;
     }
 }

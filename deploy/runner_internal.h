@@ -9,14 +9,29 @@
 #include "deploy/flight.h"
 #include "deploy/governor.h"
 #include "deploy/journal.h"
+#include "deploy/layout.h"
 #include "deploy/keys.h"
 #include "deploy/metrics.h"
 #include "deploy/peer.h"
+#include "deploy/reorder.h"
 #include "deploy/runner.h"
 #include "deploy/slices.h"
 #include "deploy/source.h"
 #include "deploy/tally.h"
 #include "deploy/transport.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct layout {
+    uint32_t number;
+    struct layout_places places;
+    char cuts[512]; /* that were asked for, "" if none */
+    struct slices *slices;
+    struct governor *governor;
+};
+
+struct cutting; /* runner_layout.c */
 
 struct runner {
     const struct runner_config *config;
@@ -24,15 +39,25 @@ struct runner {
     enum controller_policy policy;
     struct cluster *cluster;
     struct model *model;
-    struct slices *slices;
-    struct plan *start;
+    struct plan *start; /* for the first layout */
     struct keys *keys;
     struct transport *transport;
     struct source *source;
     struct journal *journal;
-    struct governor *governor;
     struct peer peers[CLUSTER_MAX_WORKERS];
-    int npeers; /* opened */
+    int npeers; /* opened: [cluster->nall] in the end */
+    int measured_first[CLUSTER_MAX_WORKERS]; /* the first block of the slice that a peer's profile is of */
+
+    struct layout *layout; /* the present one: frames are sent through it */
+    struct layout *old;    /* the one before, while frames are on their way through it, or NULL */
+    struct layout *next;   /* being set up, or NULL */
+    struct cutting *cutting; /* likewise, before it has its slices */
+    uint32_t nlayouts;     /* made so far */
+    char cuts[512];        /* of a layout with all stages, "": where they fall */
+    struct layout_places wanted; /* and since when */
+    double wanted_s;
+    bool there[CLUSTER_MAX_WORKERS]; /* workers that layouts may use */
+    double changed_s[CLUSTER_MAX_WORKERS]; /* when they last were as `there` says */
     struct metrics *metrics; /* or NULL */
     int signal_fd;
 
@@ -46,6 +71,7 @@ struct runner {
     struct frame_queue waiting; /* accepted, or to be sent again */
     struct frame_set sent;
     struct frame_set storing;
+    struct reorder results; /* of --json: printed in the order of the frames */
     uint64_t order;    /* of the latest sending */
     double typical_ms; /* in the pipeline: follows the slow ones */
 
@@ -59,8 +85,29 @@ struct runner {
     bool shows_progress;
 };
 
+/* runner_layout.c. A layout is not assigned when it is created. */
+enum status runner_layout_create(struct layout **layout, const struct runner *r, const struct layout_places *places,
+                                 const char *cuts, struct err *err) MUST_CHECK;
+void runner_layout_destroy(struct layout **layout);
+void runner_layout_assign(struct runner *r, struct layout *layout);
+struct layout *runner_layout_find(const struct runner *r, uint32_t number); /* NULL: over */
+bool runner_layout_ready(const struct runner *r, const struct layout *layout); /* a frame can get through it */
+bool runner_layout_whole(const struct runner *r, const struct layout *layout); /* all its workers serve */
+/* Chooses the workers that the frame goes through. The layout must be ready. */
+void runner_route(const struct runner *r, const struct layout *layout, struct frame *frame);
+/* Goes over to another layout when it is time. */
+enum status runner_relayout(struct runner *r, double now_s, struct err *err) MUST_CHECK;
+void runner_layout_close(struct runner *r);
+
+/* runner_governor.c */
+enum status runner_profile(const struct runner *r, int worker, int first, int nblocks, struct profile **profile,
+                           struct err *err) MUST_CHECK;
+enum status runner_start_governor(struct runner *r, struct layout *layout, struct err *err) MUST_CHECK;
+
 /* runner_frames.c */
-bool runner_ready(const struct runner *r); /* all stages serve */
+bool runner_ready(const struct runner *r); /* a frame can get through */
+/* Frames on their way through a layout are to be sent again. */
+enum status runner_requeue_layout(struct runner *r, uint32_t layout, struct err *err) MUST_CHECK;
 int64_t runner_owed(const struct runner *r);
 /* An accepted frame of an interrupted run. */
 enum status runner_readmit(struct runner *r, const struct journal_frame *frame, struct err *err) MUST_CHECK;

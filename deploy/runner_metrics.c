@@ -57,6 +57,12 @@ static void write_latency(const struct runner *r, FILE *page) {
             (long long)t->results[TALLY_DONE]);
 }
 
+/* Its stage in the present layout, from 1; 0: none. */
+static int stage_of(const struct runner *r, int peer) {
+    const struct peer_post *post = peer_post(&r->peers[peer], r->layout->number);
+    return post ? post->assign.stage + 1 : 0;
+}
+
 /* One value per worker; `value` of peer i, nothing if it is not a number. */
 static void per_worker(const struct runner *r, FILE *page, const char *name, const char *type, const char *help,
                        double (*value)(const struct peer *)) {
@@ -64,13 +70,13 @@ static void per_worker(const struct runner *r, FILE *page, const char *name, con
     for (int i = 0; i < r->npeers; i++) {
         double v = value(&r->peers[i]);
         if (!isnan(v))
-            fprintf(page, "%s{stage=\"%d\",worker=\"%s\"} %.10g\n", name, r->peers[i].assign.stage + 1,
-                    r->peers[i].worker->name, v);
+            fprintf(page, "%s{stage=\"%d\",worker=\"%s\"} %.10g\n", name, stage_of(r, i), r->peers[i].worker->name,
+                    v);
     }
 }
 
 static double is_up(const struct peer *p) { return p->up; }
-static double is_ready(const struct peer *p) { return p->ready; }
+static double is_ready(const struct peer *p) { return peer_alive(p) && peer_ready(p); }
 static double queued(const struct peer *p) { return p->known ? p->status.queued : NAN; }
 static double frames(const struct peer *p) { return p->known ? (double)p->status.frames : NAN; }
 static double refused(const struct peer *p) { return p->known ? (double)p->status.dropped : NAN; }
@@ -80,6 +86,7 @@ static double stage_seconds(const struct peer *p) { return p->load.frames ? p->l
 static double link_rate(const struct peer *p) { return p->load.bytes_per_s > 0 ? p->load.bytes_per_s : NAN; }
 
 static void write_workers(const struct runner *r, FILE *page) {
+    one(page, "espalier_layout", "gauge", "Number of the present layout: who serves which slice.", r->layout->number);
     per_worker(r, page, "espalier_worker_up", "gauge", "Whether the link to the worker is up.", is_up);
     per_worker(r, page, "espalier_worker_ready", "gauge", "Whether the worker serves its stage.", is_ready);
     per_worker(r, page, "espalier_worker_queue", "gauge", "Frames that wait for its engine.", queued);
@@ -91,7 +98,7 @@ static void write_workers(const struct runner *r, FILE *page) {
     for (int i = 0; i < r->npeers; i++)
         if (r->peers[i].load.frames)
             fprintf(page, "espalier_link_codec{stage=\"%d\",worker=\"%s\",codec=\"%s\"} 1\n",
-                    r->peers[i].assign.stage + 1, r->peers[i].worker->name,
+                    stage_of(r, i), r->peers[i].worker->name,
                     codec_name((enum codec)r->peers[i].load.choice.codec));
     per_worker(r, page, "espalier_stage_seconds", "gauge", "Decoding, computing and encoding of a frame.",
                stage_seconds);

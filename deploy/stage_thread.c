@@ -22,7 +22,9 @@ enum job_kind { JOB_LOAD, JOB_MEASURE, JOB_FRAME };
 struct job {
     struct job *next;
     enum job_kind kind;
-    char *path; /* LOAD, MEASURE */
+    int slot;
+    char *path; /* LOAD: NULL: unload; MEASURE */
+    uint32_t layout; /* MEASURE */
     char hash[WIRE_HASH];
     int index, count;
     struct packet packet; /* FRAME */
@@ -36,15 +38,17 @@ struct outcome_node {
 };
 
 struct stage_thread {
-    pthread_t thread;
-    bool running;
+    pthread_t runner, loader;
+    bool running, loading;
     int event_fd;
     struct pool *pool;
-    struct stage *stage; /* the thread's own */
 
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    struct job *jobs;
+    struct stage *stage[STAGE_SLOTS]; /* set by the loader, while `in_use` is another slot */
+    int in_use;                       /* by the runner; -1: none */
+    struct job *jobs;                 /* the runner's */
+    struct job *loads;                /* the loader's */
     struct outcome_node *outcomes, **last_outcome;
     bool stop;
     uint32_t link_bytes, link_us;
@@ -64,16 +68,28 @@ static void free_node(struct outcome_node *node) {
 
 /* ---- the thread's side ---- */
 
+/* Puts `stage` (NULL: nothing) into a slot, and what was there away. */
+static void place(struct stage_thread *t, int slot, struct stage *stage) {
+    pthread_mutex_lock(&t->mutex);
+    while (t->in_use == slot) pthread_cond_wait(&t->wake, &t->mutex);
+    struct stage *before = t->stage[slot];
+    t->stage[slot] = stage;
+    pthread_mutex_unlock(&t->mutex);
+    stage_destroy(&before);
+}
+
 static void load(struct stage_thread *t, const struct job *job, struct outcome *o) {
-    stage_destroy(&t->stage);
+    place(t, job->slot, NULL);
     if (!store_check(job->path, job->hash)) {
         o->kind = OUTCOME_MISSING;
         return;
     }
     struct err err;
+    struct stage *stage = NULL;
     o->kind = OUTCOME_LOADED;
-    o->status = stage_create(&t->stage, job->path, job->index, job->count, t->pool, &err);
+    o->status = stage_create(&stage, job->path, job->index, job->count, t->pool, &err);
     if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
+    else place(t, job->slot, stage);
 }
 
 /* A profile kept from an earlier measurement, if it is one of this slice. */
@@ -99,12 +115,14 @@ static void keep_profile(const char *path, const char *json) {
 
 static void measure(struct stage_thread *t, const struct job *job, struct outcome *o) {
     struct err err;
+    const struct stage *stage = t->stage[job->slot];
     o->kind = OUTCOME_MEASURED;
-    if (!t->stage) {
+    o->layout = job->layout;
+    if (!stage) {
         o->status = err_set(&err, STATUS_FORMAT, "no slice to measure");
-    } else if (!(o->json = cached_profile(job->path, stage_model(t->stage)))) {
+    } else if (!(o->json = cached_profile(job->path, stage_model(stage)))) {
         struct profile *profile = NULL;
-        o->status = profile_measure(&profile, stage_model(t->stage), t->pool, PROFILE_REPEATS, &err);
+        o->status = profile_measure(&profile, stage_model(stage), t->pool, PROFILE_REPEATS, &err);
         if (!o->status && !(o->json = profile_json(profile))) o->status = err_memory(&err, "profile");
         profile_destroy(&profile);
         if (!o->status) keep_profile(job->path, o->json);
@@ -120,9 +138,12 @@ static void run_frame(struct stage_thread *t, const struct job *job, struct outc
     o->session = job->message.session;
     o->seq = job->message.frame.seq;
     o->attempt = job->message.frame.attempt;
-    if (!t->stage) o->status = err_set(&err, STATUS_FORMAT, "no slice is loaded");
+    o->layout = job->message.frame.layout;
+    if (job->message.frame.stage + 1 < job->message.frame.nstages)
+        o->next = job->message.frame.choice[job->message.frame.stage + 1].worker;
+    if (!t->stage[job->slot]) o->status = err_set(&err, STATUS_FORMAT, "no slice is loaded");
     else
-        o->status = stage_run(t->stage, &job->message, waited_us < UINT32_MAX ? (uint32_t)waited_us : UINT32_MAX,
+        o->status = stage_run(t->stage[job->slot], &job->message, waited_us < UINT32_MAX ? (uint32_t)waited_us : UINT32_MAX,
                               link_bytes, link_us, &o->packet, &err);
     if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
 }
@@ -137,28 +158,61 @@ static void push_outcome(struct stage_thread *t, struct outcome_node *node) {
     while (write(t->event_fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
-static void *thread_main(void *argument) {
+/* Takes the first job of a queue; NULL: stop. The mutex is held. */
+static struct job *next_job(struct stage_thread *t, struct job **queue) {
+    while (!*queue && !t->stop) pthread_cond_wait(&t->wake, &t->mutex);
+    if (t->stop) return NULL;
+    struct job *job = *queue;
+    *queue = job->next;
+    return job;
+}
+
+static void *run_jobs(void *argument) {
     struct stage_thread *t = argument;
-    for (;;) {
-        pthread_mutex_lock(&t->mutex);
-        while (!t->jobs && !t->stop) pthread_cond_wait(&t->wake, &t->mutex);
-        if (t->stop) break;
-        struct job *job = t->jobs;
-        t->jobs = job->next;
+    struct job *job;
+    pthread_mutex_lock(&t->mutex);
+    while ((job = next_job(t, &t->jobs))) {
         uint32_t link_bytes = t->link_bytes, link_us = t->link_us;
         if (job->kind == JOB_FRAME) t->link_bytes = t->link_us = 0;
+        t->in_use = job->slot;
         pthread_mutex_unlock(&t->mutex);
 
         struct outcome_node *node = calloc(1, sizeof *node);
         if (node) {
-            if (job->kind == JOB_LOAD) load(t, job, &node->outcome);
-            else if (job->kind == JOB_MEASURE) measure(t, job, &node->outcome);
+            node->outcome.slot = job->slot;
+            if (job->kind == JOB_MEASURE) measure(t, job, &node->outcome);
             else run_frame(t, job, &node->outcome, link_bytes, link_us);
             push_outcome(t, node);
         } else {
             log_warn("out of memory: a frame is dropped"); /* it will be sent again */
         }
         free_job(job);
+        pthread_mutex_lock(&t->mutex);
+        t->in_use = -1;
+        pthread_cond_broadcast(&t->wake);
+    }
+    pthread_mutex_unlock(&t->mutex);
+    return NULL;
+}
+
+static void *run_loads(void *argument) {
+    struct stage_thread *t = argument;
+    struct job *job;
+    pthread_mutex_lock(&t->mutex);
+    while ((job = next_job(t, &t->loads))) {
+        pthread_mutex_unlock(&t->mutex);
+        struct outcome_node *node = job->path ? calloc(1, sizeof *node) : NULL;
+        if (!job->path) {
+            place(t, job->slot, NULL);
+        } else if (node) {
+            node->outcome.slot = job->slot;
+            load(t, job, &node->outcome);
+            push_outcome(t, node);
+        } else {
+            log_warn("out of memory: a slice is not loaded");
+        }
+        free_job(job);
+        pthread_mutex_lock(&t->mutex);
     }
     pthread_mutex_unlock(&t->mutex);
     return NULL;
@@ -170,15 +224,16 @@ enum status stage_thread_create(struct stage_thread **out, int threads, struct e
     struct stage_thread *t = calloc(1, sizeof *t);
     if (!t) return err_memory(err, "stage");
     t->last_outcome = &t->outcomes;
+    t->in_use = -1;
     pthread_mutex_init(&t->mutex, NULL);
     pthread_cond_init(&t->wake, NULL);
     t->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum status status = t->event_fd < 0 ? err_errno(err, "eventfd") : STATUS_OK;
     if (!status) status = pool_create(&t->pool, threads > 0 ? threads : pool_default_threads(), err);
     if (!status) {
-        errno = pthread_create(&t->thread, NULL, thread_main, t);
-        if (errno) status = err_errno(err, "thread");
-        else t->running = true;
+        t->running = (errno = pthread_create(&t->runner, NULL, run_jobs, t)) == 0;
+        if (t->running) t->loading = (errno = pthread_create(&t->loader, NULL, run_loads, t)) == 0;
+        if (!t->loading) status = err_errno(err, "thread");
     }
     if (status) stage_thread_destroy(&t);
     else *out = t;
@@ -188,16 +243,16 @@ enum status stage_thread_create(struct stage_thread **out, int threads, struct e
 void stage_thread_destroy(struct stage_thread **pointer) {
     struct stage_thread *t = *pointer;
     if (!t) return;
-    if (t->running) {
-        pthread_mutex_lock(&t->mutex);
-        t->stop = true;
-        pthread_cond_signal(&t->wake);
-        pthread_mutex_unlock(&t->mutex);
-        pthread_join(t->thread, NULL);
-    }
+    pthread_mutex_lock(&t->mutex);
+    t->stop = true;
+    pthread_cond_broadcast(&t->wake);
+    pthread_mutex_unlock(&t->mutex);
+    if (t->running) pthread_join(t->runner, NULL);
+    if (t->loading) pthread_join(t->loader, NULL);
     for (struct job *job; (job = t->jobs); free_job(job)) t->jobs = job->next;
+    for (struct job *job; (job = t->loads); free_job(job)) t->loads = job->next;
     for (struct outcome_node *node; (node = t->outcomes); free_node(node)) t->outcomes = node->next;
-    stage_destroy(&t->stage);
+    for (int i = 0; i < STAGE_SLOTS; i++) stage_destroy(&t->stage[i]);
     pool_destroy(&t->pool);
     if (t->event_fd >= 0) close(t->event_fd);
     pthread_mutex_destroy(&t->mutex);
@@ -209,45 +264,57 @@ void stage_thread_destroy(struct stage_thread **pointer) {
 int stage_thread_cores(const struct stage_thread *t) { return pool_threads(t->pool); }
 int stage_thread_fd(const struct stage_thread *t) { return t->event_fd; }
 
-static void append(struct stage_thread *t, struct job *job) {
-    struct job **last = &t->jobs;
+static void append(struct stage_thread *t, struct job **last, struct job *job) {
     while (*last) last = &(*last)->next;
     job->next = NULL;
     *last = job;
-    pthread_cond_signal(&t->wake);
+    pthread_cond_broadcast(&t->wake);
 }
 
-static enum status append_path(struct stage_thread *t, enum job_kind kind, const char *path, const char *hash,
-                               int index, int count, struct err *err) {
+static struct job *path_job(enum job_kind kind, int slot, const char *path, struct err *err) {
     struct job *job = calloc(1, sizeof *job);
-    if (!job || !(job->path = strdup(path))) {
+    if (!job || (path && !(job->path = strdup(path)))) {
         free(job);
-        return err_memory(err, "job");
+        err_memory(err, "job");
+        return NULL;
     }
     job->kind = kind;
+    job->slot = slot;
+    return job;
+}
+
+static void queue_job(struct stage_thread *t, struct job **queue, struct job *job) {
+    pthread_mutex_lock(&t->mutex);
+    append(t, queue, job);
+    pthread_mutex_unlock(&t->mutex);
+}
+
+enum status stage_thread_load(struct stage_thread *t, int slot, const char *path, const char *hash, int index,
+                              int count, struct err *err) {
+    struct job *job = path_job(JOB_LOAD, slot, path, err);
+    if (!job) return STATUS_MEMORY;
     snprintf(job->hash, sizeof job->hash, "%s", hash);
     job->index = index;
     job->count = count;
-    pthread_mutex_lock(&t->mutex);
-    append(t, job);
-    pthread_mutex_unlock(&t->mutex);
+    queue_job(t, &t->loads, job);
     return STATUS_OK;
 }
 
-enum status stage_thread_load(struct stage_thread *t, const char *path, const char *hash, int index, int count,
-                              struct err *err) {
-    return append_path(t, JOB_LOAD, path, hash, index, count, err);
+enum status stage_thread_measure(struct stage_thread *t, int slot, uint32_t layout, const char *cache,
+                                 struct err *err) {
+    struct job *job = path_job(JOB_MEASURE, slot, cache, err);
+    if (!job) return STATUS_MEMORY;
+    job->layout = layout;
+    queue_job(t, &t->jobs, job);
+    return STATUS_OK;
 }
 
-enum status stage_thread_measure(struct stage_thread *t, const char *cache, struct err *err) {
-    return append_path(t, JOB_MEASURE, cache, "", 0, 0, err);
-}
-
-enum status stage_thread_frame(struct stage_thread *t, struct packet *packet, const struct wire_message *message,
-                               int most, struct err *err) {
+enum status stage_thread_frame(struct stage_thread *t, int slot, struct packet *packet,
+                               const struct wire_message *message, int most, struct err *err) {
     struct job *job = calloc(1, sizeof *job);
     if (!job) return err_memory(err, "frame");
     job->kind = JOB_FRAME;
+    job->slot = slot;
     job->came_s = log_now_s();
     int waiting = 0;
     enum status status = STATUS_OK;
@@ -277,18 +344,18 @@ enum status stage_thread_frame(struct stage_thread *t, struct packet *packet, co
             *at = job;
             free_job(older);
         } else {
-            append(t, job);
+            append(t, &t->jobs, job);
         }
     }
     pthread_mutex_unlock(&t->mutex);
     return status;
 }
 
-void stage_thread_clear(struct stage_thread *t) {
+void stage_thread_clear(struct stage_thread *t, const uint32_t *layout) {
     pthread_mutex_lock(&t->mutex);
     for (struct job **at = &t->jobs; *at;) {
         struct job *job = *at;
-        if (job->kind == JOB_FRAME) {
+        if (job->kind == JOB_FRAME && (!layout || job->message.frame.layout == *layout)) {
             *at = job->next;
             free_job(job);
         } else {
@@ -298,7 +365,7 @@ void stage_thread_clear(struct stage_thread *t) {
     t->last_outcome = &t->outcomes;
     while (*t->last_outcome) {
         struct outcome_node *node = *t->last_outcome;
-        if (node->outcome.kind == OUTCOME_FRAME) {
+        if (node->outcome.kind == OUTCOME_FRAME && (!layout || node->outcome.layout == *layout)) {
             *t->last_outcome = node->next;
             free_node(node);
         } else {

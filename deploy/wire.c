@@ -87,12 +87,21 @@ static void hash(struct cursor *k, char field[WIRE_HASH], const char *name) {
 
 /* ---- the fields of each kind ---- */
 
+static void post_fields(struct cursor *k, struct wire_post *m) {
+    U32(m->layout, UINT32_MAX);
+    ENUM(m->state, WIRE_STATES);
+    U16(m->stage, WIRE_MAX_STAGES - 1);
+    U8(m->links, UINT8_MAX);
+    HASH(m->hash);
+    STRING(m->text);
+}
+
 static void status_fields(struct cursor *k, struct wire_status *m) {
     U64(m->incarnation);
     U64(m->token);
-    ENUM(m->state, WIRE_STATES);
-    U16(m->stage, WIRE_MAX_STAGES - 1);
-    HASH(m->hash);
+    U8(m->busy, 1);
+    U8(m->nposts, WIRE_POSTS);
+    for (int i = 0; i < m->nposts; i++) post_fields(k, &m->post[i]);
     STRING(m->device);
     U16(m->threads, UINT16_MAX);
     U32(m->queued, UINT32_MAX);
@@ -104,18 +113,23 @@ static void status_fields(struct cursor *k, struct wire_status *m) {
 }
 
 static void assign_fields(struct cursor *k, struct wire_assign *m) {
+    U32(m->layout, UINT32_MAX);
     U16(m->nstages, WIRE_MAX_STAGES);
     U16(m->stage, WIRE_MAX_STAGES - 1);
     U16(m->window, 4096);
     U64(m->size);
     HASH(m->hash);
-    STRING(m->next_address);
-    HASH(m->next_key);
+    U8(m->nnext, WIRE_MAX_REPLICAS);
+    for (int i = 0; i < m->nnext; i++) {
+        STRING(m->next[i].address);
+        HASH(m->next[i].key);
+        if (m->next[i].address[0] == '\0') wrong(k, "next");
+    }
     if (m->nstages == 0) wrong(k, "nstages");
     if (m->stage >= m->nstages) wrong(k, "stage");
     if (m->window == 0) wrong(k, "window");
     if (m->hash[0] == '\0') wrong(k, "hash");
-    if ((m->stage + 1 == m->nstages) != (m->next_address[0] == '\0')) wrong(k, "next_address");
+    if ((m->stage + 1 == m->nstages) != (m->nnext == 0)) wrong(k, "nnext");
 }
 
 static void want_fields(struct cursor *k, struct wire_want *m) {
@@ -138,6 +152,7 @@ static void time_fields(struct cursor *k, struct wire_time *m) {
 static void frame_fields(struct cursor *k, struct wire_frame *m) {
     U64(m->seq);
     U32(m->attempt, UINT32_MAX);
+    U32(m->layout, UINT32_MAX);
     U16(m->nstages, WIRE_MAX_STAGES);
     U16(m->stage, WIRE_MAX_STAGES);
     ENUM(m->format, WIRE_MAP + 1);
@@ -153,6 +168,7 @@ static void frame_fields(struct cursor *k, struct wire_frame *m) {
         U8(m->choice[i].level, PLAN_MAX_LEVELS - 1);
         U8(m->choice[i].link, PLAN_MAX_LEVELS - 1);
         U8(m->choice[i].codec, CODEC_COUNT - 1);
+        U8(m->choice[i].worker, WIRE_MAX_REPLICAS - 1);
     }
     for (int i = 0; i < m->stage && i < WIRE_MAX_STAGES; i++) time_fields(k, &m->time[i]);
 }
@@ -162,6 +178,7 @@ static void fields(struct cursor *k, struct wire_message *m) {
     case WIRE_HELLO:
         U64(m->hello.run);
         U64(m->hello.token);
+        U32(m->hello.oldest, UINT32_MAX);
         STRING(m->hello.name);
         break;
     case WIRE_STATUS: status_fields(k, &m->status); break;
@@ -183,7 +200,7 @@ static void fields(struct cursor *k, struct wire_message *m) {
         STRING(m->failed.text);
         break;
     case WIRE_MEASURE:
-    case WIRE_MEASURED:
+    case WIRE_MEASURED: U32(m->measure.layout, UINT32_MAX); break;
     case WIRE_BYE:
     case WIRE_KINDS: break;
     }

@@ -15,6 +15,11 @@
  *   FRAME                       FRAME (the result)        FRAME
  *   ACK     result received     ACK  frame received       (ACK comes back)
  *   BYE                         FAILED  of one frame
+ *
+ * A layout says who serves which slice; a run numbers its layouts. A worker
+ * can have a post in two of them, so that the next one is set up while the
+ * present one serves; frames name theirs. In a layout several workers may
+ * serve one stage: a frame names the one at each stage, too.
  */
 #ifndef ESPALIER_WIRE_H
 #define ESPALIER_WIRE_H
@@ -22,12 +27,15 @@
 #include "common/err.h"
 #include "common/plan.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 1,
+    WIRE_VERSION = 2,
     WIRE_MAX_STAGES = 64,
+    WIRE_MAX_REPLICAS = 8, /* workers of one stage */
+    WIRE_POSTS = 2,        /* of one worker, at a time */
     WIRE_MAX_SEGMENTS = 256,
     WIRE_MAX_PAYLOAD = 64 << 20,
     WIRE_MAX_CHUNK = 1 << 20,
@@ -58,42 +66,59 @@ enum wire_kind {
  * the same), the session in the head does not. */
 struct wire_hello {
     uint64_t run, token; /* the token comes back in the STATUS */
+    uint32_t oldest;     /* layouts before this one are over */
     char name[WIRE_NAME];
 };
 
 enum wire_state {
-    WIRE_IDLE,    /* no slice */
-    WIRE_LOADING, /* fetching it or setting it up */
-    WIRE_READY,
+    WIRE_IDLE,    /* no post */
+    WIRE_LOADING, /* fetching the slice or setting it up */
+    WIRE_READY,   /* and some worker of the next stage can be reached */
     WIRE_REFUSED, /* what was assigned cannot be served: text says why */
-    WIRE_BUSY,    /* another run has this worker */
     WIRE_STATES
+};
+
+/* What a worker is in one layout. */
+struct wire_post {
+    uint32_t layout;
+    enum wire_state state;
+    uint16_t stage;
+    uint8_t links;        /* bit i: the link to worker i of the next stage is up */
+    char hash[WIRE_HASH]; /* of its slice */
+    char text[WIRE_TEXT]; /* why it is refused */
 };
 
 /* The session in the head is the one that the worker serves, 0 if none. */
 struct wire_status {
     uint64_t incarnation; /* random, of this process */
     uint64_t token;
-    enum wire_state state;
-    uint16_t stage;
-    char hash[WIRE_HASH]; /* of the slice it holds */
+    bool busy; /* another run has this worker: text says whose */
+    uint8_t nposts;
+    struct wire_post post[WIRE_POSTS];
     char device[WIRE_NAME];
     uint16_t threads;
     uint32_t queued;       /* frames that wait for the engine */
     uint64_t frames;       /* done in this session */
     uint64_t dropped;      /* messages refused since the start */
-    uint32_t breaks;       /* how often the link to the next stage has gone down */
+    uint32_t breaks;       /* how often a link to the next stage has gone down */
     uint32_t unacked_us;   /* age of the oldest frame sent and not acknowledged */
     char text[WIRE_TEXT];
 };
 
+/* Where to reach a worker, and its public key ("" without encryption). */
+struct wire_contact {
+    char address[WIRE_ADDRESS];
+    char key[WIRE_HASH];
+};
+
 struct wire_assign {
+    uint32_t layout;
     uint16_t stage, nstages;
     uint16_t window;  /* frames in flight at most, in the whole pipeline */
     uint64_t size;    /* bytes of the slice's model file */
     char hash[WIRE_HASH];
-    char next_address[WIRE_ADDRESS]; /* "": the last stage, results go to the runner */
-    char next_key[WIRE_HASH];        /* its public key, "" without encryption */
+    uint8_t nnext; /* workers of the next stage; 0: the last stage, results go to the runner */
+    struct wire_contact next[WIRE_MAX_REPLICAS];
 };
 
 struct wire_want {
@@ -112,6 +137,7 @@ struct wire_chunk { /* with payload */
  * the stage's entrance. */
 struct wire_choice {
     uint8_t level, link, codec;
+    uint8_t worker; /* of those of the stage */
 };
 
 /* Durations by the stage's own clock, in microseconds. */
@@ -130,7 +156,7 @@ enum wire_format {
 
 struct wire_frame { /* with payload */
     uint64_t seq;
-    uint32_t attempt;
+    uint32_t attempt, layout;
     uint16_t stage, nstages; /* where it goes; stage == nstages: a result */
     enum wire_format format;
     uint8_t incoming;   /* level of what arrives, see plan_incoming */
@@ -153,6 +179,11 @@ struct wire_failed {
     char text[WIRE_TEXT];
 };
 
+/* MEASURE and MEASURED, which has the profile as JSON text for its payload. */
+struct wire_measure {
+    uint32_t layout;
+};
+
 struct wire_message {
     enum wire_kind kind;
     uint64_t session;
@@ -165,6 +196,7 @@ struct wire_message {
         struct wire_frame frame;
         struct wire_ack ack;
         struct wire_failed failed;
+        struct wire_measure measure;
     };
     const uint8_t *payload; /* CHUNK, FRAME, MEASURED (JSON text); borrowed */
     size_t payload_length;

@@ -3,7 +3,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "deploy/kernels/table.h"
-#include "deploy/outlet.h"
+#include "deploy/post.h"
 #include "deploy/signals.h"
 #include "deploy/stage_thread.h"
 #include "deploy/store.h"
@@ -19,14 +19,22 @@
 enum {
     CHUNK = 128 << 10,     /* a second on a slow link */
     CHUNKS_AHEAD = 4,
-    REFUSALS = 5,          /* failed handshakes in a row before a link counts as refused */
     IDLE_MS = 1000,
     RETRY_MS = 20,
 };
 static const double SILENT_S = 3;  /* after which another run may take over */
 static const double REFETCH_S = 8; /* without a chunk: ask again */
 
-enum slice_state { SLICE_NONE, SLICE_CHECKING, SLICE_FETCHING, SLICE_LOADED, SLICE_FAILED };
+/* A slot of the stage thread, and the slice that is on its way into it or there. */
+enum slice_state { SLICE_NONE, SLICE_CHECKING, SLICE_MISSING, SLICE_FETCHING, SLICE_LOADED, SLICE_FAILED };
+struct slot {
+    enum slice_state state;
+    char hash[WIRE_HASH];
+    uint64_t size;
+    uint16_t stage, nstages;
+    int loads;            /* asked for and not yet answered: only the last answer counts */
+    char text[WIRE_TEXT]; /* why SLICE_FAILED */
+};
 
 struct worker {
     const struct worker_config *config;
@@ -42,34 +50,41 @@ struct worker {
     struct channel_peer owner;
     double heard_s;
 
-    bool assigned;
-    struct wire_assign assign;
-    enum slice_state slice;
-    char text[WIRE_TEXT]; /* why SLICE_FAILED, or the link's refusal */
-    int loads; /* asked for and not yet answered: only the last answer counts */
-    struct wire_assign loaded; /* what the stage thread holds; no hash: nothing */
+    struct post post[WIRE_POSTS];
+    struct slot slot[STAGE_SLOTS];
+    int fetching; /* slot, or -1 */
     uint64_t wanted;
     double chunk_s;
 
-    struct channel *next;
-    bool next_up;
-    int refusals;
     uint32_t breaks;
-    struct outlet outlet;
     uint64_t frames;
-    enum wire_state told; /* the state in the last STATUS */
+    struct wire_post told[WIRE_POSTS]; /* as in the last STATUS */
 };
 
 /* ---- status ---- */
 
-static bool is_last(const struct worker *w) {
-    return w->assign.stage + 1 == w->assign.nstages;
+static enum wire_state state_of(const struct worker *w, const struct post *p) {
+    enum slice_state slice = w->slot[p->slot].state;
+    if (slice == SLICE_FAILED || post_refused(p)) return WIRE_REFUSED;
+    return slice == SLICE_LOADED && (post_is_last(p) || post_links(p)) ? WIRE_READY : WIRE_LOADING;
 }
 
-static enum wire_state state_of(const struct worker *w) {
-    if (!w->session || !w->assigned) return WIRE_IDLE;
-    if (w->slice == SLICE_FAILED || w->refusals >= REFUSALS) return WIRE_REFUSED;
-    return w->slice == SLICE_LOADED && (is_last(w) || w->next_up) ? WIRE_READY : WIRE_LOADING;
+static int describe_posts(const struct worker *w, struct wire_post out[WIRE_POSTS]) {
+    int n = 0;
+    memset(out, 0, WIRE_POSTS * sizeof *out);
+    for (int i = 0; i < WIRE_POSTS && w->session; i++) {
+        const struct post *p = &w->post[i];
+        if (!p->held) continue;
+        struct wire_post *o = &out[n++];
+        o->layout = p->assign.layout;
+        o->state = state_of(w, p);
+        o->stage = p->assign.stage;
+        o->links = post_links(p);
+        strcpy(o->hash, p->assign.hash);
+        bool failed = w->slot[p->slot].state == SLICE_FAILED;
+        if (o->state == WIRE_REFUSED) strcpy(o->text, failed ? w->slot[p->slot].text : p->text);
+    }
+    return n;
 }
 
 static void say_status(struct worker *w, const struct channel_peer *to, uint64_t token) {
@@ -77,68 +92,101 @@ static void say_status(struct worker *w, const struct channel_peer *to, uint64_t
     struct wire_status *s = &m.status;
     s->incarnation = w->incarnation;
     s->token = token;
-    s->state = w->told = state_of(w);
-    s->stage = w->assigned ? w->assign.stage : 0;
-    if (w->assigned) strcpy(s->hash, w->assign.hash);
+    s->nposts = (uint8_t)describe_posts(w, s->post);
+    memcpy(w->told, s->post, sizeof w->told);
     strcpy(s->device, w->device);
     s->threads = (uint16_t)stage_thread_cores(w->thread);
     s->queued = (uint32_t)stage_thread_queued(w->thread);
     s->frames = w->frames;
     s->dropped = w->dropped;
     s->breaks = w->breaks;
-    double age = outlet_age(&w->outlet, log_now_s());
+    double age = 0;
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (w->post[i].held && post_age(&w->post[i], log_now_s()) > age) age = post_age(&w->post[i], log_now_s());
     s->unacked_us = age < 4000 ? (uint32_t)(age * 1e6) : UINT32_MAX;
-    if (s->state == WIRE_REFUSED) strcpy(s->text, w->text);
     channel_say(w->listener, to, &m); /* the next HELLO asks again */
+}
+
+static bool has_news(const struct worker *w) {
+    struct wire_post now[WIRE_POSTS];
+    describe_posts(w, now);
+    return w->session && memcmp(now, w->told, sizeof now) != 0;
 }
 
 static void say_busy(struct worker *w, const struct channel_peer *to, uint64_t token) {
     struct wire_message m = { .kind = WIRE_STATUS };
     m.status.incarnation = w->incarnation;
     m.status.token = token;
-    m.status.state = WIRE_BUSY;
+    m.status.busy = true;
     snprintf(m.status.text, sizeof m.status.text, "it serves another run%s%s", w->owner.user[0] ? ", of " : "",
              w->owner.user);
     channel_say(w->listener, to, &m);
 }
 
-static void fail_slice(struct worker *w, const char *text) {
-    w->slice = SLICE_FAILED;
-    snprintf(w->text, sizeof w->text, "%.399s", text);
-    log_warn("%s", w->text);
+/* ---- slices ---- */
+
+static void fail_slice(struct slot *s, const char *text) {
+    s->state = SLICE_FAILED;
+    snprintf(s->text, sizeof s->text, "%.399s", text);
+    log_warn("%s", s->text);
 }
 
-/* ---- the slice ---- */
-
-static void load_slice(struct worker *w) {
+static void load_slice(struct worker *w, struct slot *s) {
     struct err err;
     char path[4096];
-    enum status status = store_path(w->store, w->assign.hash, ".safetensors", path, sizeof path, &err);
+    enum status status = store_path(w->store, s->hash, ".safetensors", path, sizeof path, &err);
     if (!status)
-        status = stage_thread_load(w->thread, path, w->assign.hash, w->assign.stage, w->assign.nstages, &err);
+        status = stage_thread_load(w->thread, (int)(s - w->slot), path, s->hash, s->stage, s->nstages, &err);
     if (status) {
-        fail_slice(w, err.text);
+        fail_slice(s, err.text);
         return;
     }
-    w->slice = SLICE_CHECKING;
-    w->loaded.hash[0] = '\0';
-    w->loads++;
+    s->state = SLICE_CHECKING;
+    s->loads++;
 }
 
-/* The stage of the run before serves again if it is the same. */
-static bool is_loaded(const struct worker *w) {
-    return w->loads == 0 && strcmp(w->loaded.hash, w->assign.hash) == 0 && w->loaded.stage == w->assign.stage &&
-           w->loaded.nstages == w->assign.nstages;
+static bool slot_holds(const struct slot *s, const struct wire_assign *a) {
+    return s->state != SLICE_NONE && s->state != SLICE_FAILED && strcmp(s->hash, a->hash) == 0 &&
+           s->stage == a->stage && s->nstages == a->nstages;
+}
+
+static bool slot_is_used(const struct worker *w, int slot) {
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (w->post[i].held && w->post[i].slot == slot) return true;
+    return false;
+}
+
+static void stop_fetching(struct worker *w) {
+    if (w->fetching >= 0) store_abort(w->store);
+    w->fetching = -1;
+}
+
+/* The slot that has the slice, of another post or of the run before; else a
+ * free one, into which it is loaded. */
+static int take_slot(struct worker *w, const struct wire_assign *a) {
+    int slot = -1;
+    for (int i = 0; i < STAGE_SLOTS; i++)
+        if (slot_holds(&w->slot[i], a)) return i;
+    for (int i = 0; i < STAGE_SLOTS; i++)
+        if (!slot_is_used(w, i)) slot = i;
+    struct slot *s = &w->slot[slot];
+    if (w->fetching == slot) stop_fetching(w);
+    int loads = s->loads;
+    *s = (struct slot){ .size = a->size, .stage = a->stage, .nstages = a->nstages, .loads = loads };
+    strcpy(s->hash, a->hash);
+    load_slice(w, s);
+    return slot;
 }
 
 static void want_chunks(struct worker *w) {
+    const struct slot *s = &w->slot[w->fetching];
     uint64_t received = store_received(w->store);
-    while (w->wanted < w->assign.size && w->wanted < received + CHUNKS_AHEAD * CHUNK) {
-        uint64_t left = w->assign.size - w->wanted;
+    while (w->wanted < s->size && w->wanted < received + CHUNKS_AHEAD * CHUNK) {
+        uint64_t left = s->size - w->wanted;
         struct wire_message m = { .kind = WIRE_WANT, .session = w->session };
         m.want.offset = w->wanted;
         m.want.length = left < CHUNK ? (uint32_t)left : CHUNK;
-        strcpy(m.want.hash, w->assign.hash);
+        strcpy(m.want.hash, s->hash);
         if (!channel_say(w->listener, &w->owner, &m)) return;
         w->wanted += m.want.length;
     }
@@ -150,62 +198,87 @@ static void refetch(struct worker *w) {
     want_chunks(w);
 }
 
-static void fetch_slice(struct worker *w) {
-    struct err err;
-    if (store_begin(w->store, w->assign.hash, w->assign.size, &err)) {
-        fail_slice(w, err.text);
-        return;
+/* Fetches the next slice that is missing; one at a time. */
+static void fetch_slices(struct worker *w) {
+    for (int i = 0; i < STAGE_SLOTS && w->fetching < 0; i++) {
+        struct slot *s = &w->slot[i];
+        struct err err;
+        if (s->state != SLICE_MISSING || !slot_is_used(w, i)) continue;
+        if (store_begin(w->store, s->hash, s->size, &err)) {
+            fail_slice(s, err.text);
+            continue;
+        }
+        log_info("fetching a slice of %.1f MB", (double)s->size / 1e6);
+        s->state = SLICE_FETCHING;
+        w->fetching = i;
+        refetch(w);
     }
-    log_info("fetching a slice of %.1f MB", (double)w->assign.size / 1e6);
-    w->slice = SLICE_FETCHING;
-    refetch(w);
 }
 
 static void on_chunk(struct worker *w, const struct wire_message *m) {
-    if (w->slice != SLICE_FETCHING || strcmp(m->chunk.hash, w->assign.hash) != 0 ||
-        m->chunk.offset != store_received(w->store)) {
+    struct slot *s = w->fetching >= 0 ? &w->slot[w->fetching] : NULL;
+    if (!s || strcmp(m->chunk.hash, s->hash) != 0 || m->chunk.offset != store_received(w->store)) {
         w->dropped++; /* asked for twice */
         return;
     }
     struct err err;
     enum status status = store_append(w->store, m->chunk.offset, m->payload, m->payload_length, &err);
     w->chunk_s = log_now_s();
-    if (!status && store_received(w->store) < w->assign.size) {
+    if (!status && store_received(w->store) < s->size) {
         want_chunks(w);
         return;
     }
     if (!status) status = store_commit(w->store, &err);
-    if (status) fail_slice(w, err.text);
-    else load_slice(w);
+    w->fetching = -1;
+    if (status) fail_slice(s, err.text);
+    else load_slice(w, s);
 }
 
 static void on_loaded(struct worker *w, const struct outcome *o) {
-    if (--w->loads > 0 || w->slice != SLICE_CHECKING) return;
+    struct slot *s = &w->slot[o->slot];
+    if (--s->loads > 0 || s->state != SLICE_CHECKING) return;
     if (o->kind == OUTCOME_MISSING) {
-        fetch_slice(w);
+        s->state = SLICE_MISSING;
     } else if (o->status) {
-        fail_slice(w, o->text);
+        fail_slice(s, o->text);
     } else {
-        w->slice = SLICE_LOADED;
-        w->loaded = w->assign;
-        log_info("ready as stage %d of %d", w->assign.stage + 1, w->assign.nstages);
+        s->state = SLICE_LOADED;
+        log_info("ready as stage %d of %d", s->stage + 1, s->nstages);
     }
 }
 
 /* ---- runs ---- */
 
-static void forget_frames(struct worker *w) {
-    stage_thread_clear(w->thread);
-    outlet_clear(&w->outlet);
+static struct post *post_in(struct worker *w, uint32_t layout) {
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (w->post[i].held && w->post[i].assign.layout == layout) return &w->post[i];
+    return NULL;
+}
+
+/* Leaves a post; its slice stays for whoever may need it next. */
+static void leave_post(struct worker *w, struct post *p) {
+    uint32_t layout = p->assign.layout;
+    stage_thread_clear(w->thread, &layout);
+    post_close(p);
+    if (w->fetching == p->slot && !slot_is_used(w, p->slot)) {
+        stop_fetching(w);
+        w->slot[p->slot].state = SLICE_NONE;
+    }
+}
+
+/* The memory of slices that no post needs. */
+static void unload_unused(struct worker *w) {
+    for (int i = 0; i < STAGE_SLOTS; i++) {
+        struct slot *s = &w->slot[i];
+        if (s->state != SLICE_LOADED || slot_is_used(w, i)) continue;
+        if (!stage_thread_load(w->thread, i, NULL, "", 0, 0, NULL)) s->state = SLICE_NONE;
+    }
 }
 
 static void end_session(struct worker *w) {
-    forget_frames(w);
-    channel_close(&w->next);
-    w->next_up = false;
-    if (w->slice == SLICE_FETCHING) store_abort(w->store);
-    w->slice = SLICE_NONE;
-    w->assigned = false;
+    for (int i = 0; i < WIRE_POSTS; i++)
+        if (w->post[i].held) leave_post(w, &w->post[i]);
+    stage_thread_clear(w->thread, NULL);
     w->session = w->run = 0;
 }
 
@@ -231,38 +304,44 @@ static void on_hello(struct worker *w, const struct channel_peer *from, const st
         w->frames = 0;
         log_info("a run begins: %s", m->hello.name);
     }
+    bool left = false;
+    for (int i = 0; i < WIRE_POSTS; i++) {
+        if (!w->post[i].held || w->post[i].assign.layout >= m->hello.oldest) continue;
+        leave_post(w, &w->post[i]);
+        left = true;
+    }
+    if (left) unload_unused(w);
     bool moved = from->length != w->owner.length || memcmp(from->id, w->owner.id, from->length) != 0;
     w->owner = *from;
     w->heard_s = log_now_s();
-    if (ours && moved && w->slice == SLICE_FETCHING) refetch(w); /* what was under way is lost */
+    if (ours && moved && w->fetching >= 0) refetch(w); /* what was under way is lost */
     say_status(w, from, m->hello.token);
 }
 
-static enum status connect_next(struct worker *w, struct err *err) {
-    channel_close(&w->next);
-    w->next_up = false;
-    w->refusals = 0;
-    if (is_last(w)) return STATUS_OK;
-    return channel_connect(&w->next, w->transport, w->assign.next_address, w->assign.next_key, err);
+/* A free place, or the one of the oldest layout. */
+static struct post *make_place(struct worker *w) {
+    struct post *oldest = &w->post[0];
+    for (int i = 0; i < WIRE_POSTS; i++) {
+        if (!w->post[i].held) return &w->post[i];
+        if (w->post[i].assign.layout < oldest->assign.layout) oldest = &w->post[i];
+    }
+    leave_post(w, oldest);
+    return oldest;
 }
 
 static void on_assign(struct worker *w, const struct wire_message *m) {
     const struct wire_assign *a = &m->assign;
-    bool same = w->assigned && a->stage == w->assign.stage && a->nstages == w->assign.nstages &&
-                a->window == w->assign.window && a->size == w->assign.size && strcmp(a->hash, w->assign.hash) == 0 &&
-                strcmp(a->next_address, w->assign.next_address) == 0 && strcmp(a->next_key, w->assign.next_key) == 0;
+    struct post *p = post_in(w, a->layout);
     struct err err;
-    if (same && w->slice != SLICE_FAILED) { /* said twice, or to try the link again */
-        if (w->refusals >= REFUSALS && connect_next(w, &err)) fail_slice(w, err.text);
+    if (p && post_is(p, a)) { /* said twice, or to try again what failed */
+        if (w->slot[p->slot].state == SLICE_FAILED) load_slice(w, &w->slot[p->slot]);
+        if (post_refused(p) && post_reconnect(p, w->transport, &err)) log_warn("%s", err.text);
         return;
     }
-    if (w->slice == SLICE_FETCHING) store_abort(w->store);
-    forget_frames(w);
-    w->assign = *a;
-    w->assigned = true;
-    if (connect_next(w, &err)) fail_slice(w, err.text);
-    else if (is_loaded(w)) w->slice = SLICE_LOADED;
-    else load_slice(w);
+    if (p) leave_post(w, p);
+    p = make_place(w);
+    int slot = take_slot(w, a);
+    if (post_open(p, a, slot, w->transport, &err)) log_warn("%s", err.text); /* it is assigned again */
 }
 
 /* ---- frames ---- */
@@ -273,22 +352,26 @@ static void on_frame(struct worker *w, const struct channel_peer *from, struct p
     struct wire_message ack = { .kind = WIRE_ACK, .session = w->session,
                                 .ack = { .seq = f->seq, .attempt = f->attempt } };
     channel_say(w->listener, from, &ack);
+    const struct post *p = post_in(w, f->layout);
     struct err err;
-    if (w->slice != SLICE_LOADED || f->stage != w->assign.stage || f->nstages != w->assign.nstages ||
-        stage_thread_frame(w->thread, packet, m, 2 * w->assign.window, &err))
+    if (!p || w->slot[p->slot].state != SLICE_LOADED || f->stage != p->assign.stage ||
+        f->nstages != p->assign.nstages ||
+        (!post_is_last(p) && f->choice[f->stage + 1].worker >= p->assign.nnext) ||
+        stage_thread_frame(w->thread, p->slot, packet, m, 2 * p->assign.window, &err))
         w->dropped++;
 }
 
 static void on_frame_done(struct worker *w, struct outcome *o) {
-    if (o->session != w->session || w->slice != SLICE_LOADED) return;
+    struct post *p = o->session == w->session ? post_in(w, o->layout) : NULL;
+    if (!p) return;
     if (!o->status) {
         w->frames++;
-        outlet_put(&w->outlet, o->seq, o->attempt, &o->packet);
+        if (post_is_last(p) || o->next < p->assign.nnext) post_put(p, o->next, o->seq, o->attempt, &o->packet);
     } else if (o->status == STATUS_FORMAT || o->status == STATUS_LIMIT) {
         struct wire_message m = { .kind = WIRE_FAILED, .session = w->session };
         m.failed.seq = o->seq;
         m.failed.attempt = o->attempt;
-        m.failed.stage = w->assign.stage;
+        m.failed.stage = p->assign.stage;
         strcpy(m.failed.text, o->text);
         channel_say(w->listener, &w->owner, &m);
     } else {
@@ -298,34 +381,40 @@ static void on_frame_done(struct worker *w, struct outcome *o) {
 
 static void on_measured(struct worker *w, struct outcome *o) {
     if (o->status) {
-        fail_slice(w, o->text);
+        fail_slice(&w->slot[o->slot], o->text);
         return;
     }
-    struct wire_message m = { .kind = WIRE_MEASURED, .session = w->session, .payload = (const uint8_t *)o->json,
-                              .payload_length = strlen(o->json) };
+    struct wire_message m = { .kind = WIRE_MEASURED, .session = w->session, .measure = { o->layout },
+                              .payload = (const uint8_t *)o->json, .payload_length = strlen(o->json) };
     channel_say(w->listener, &w->owner, &m);
 }
 
-static void on_measure(struct worker *w) {
+static void on_measure(struct worker *w, uint32_t layout) {
+    const struct post *p = post_in(w, layout);
+    if (!p) return;
     char path[4096], ending[32];
     struct err err;
     snprintf(ending, sizeof ending, ".%s.%d.profile", kernels_best()->isa, stage_thread_cores(w->thread));
-    enum status status = store_path(w->store, w->assign.hash, ending, path, sizeof path, &err);
-    if (!status) status = stage_thread_measure(w->thread, path, &err);
-    if (status) fail_slice(w, err.text);
+    enum status status = store_path(w->store, p->assign.hash, ending, path, sizeof path, &err);
+    if (!status) status = stage_thread_measure(w->thread, p->slot, layout, path, &err);
+    if (status) fail_slice(&w->slot[p->slot], err.text);
 }
 
 static void on_ack(struct worker *w, const struct wire_message *m) {
     struct outlet_sample sample;
-    if (!outlet_acknowledge(&w->outlet, m->ack.seq, m->ack.attempt, log_now_s(), &sample)) return;
-    double us = sample.seconds * 1e6;
-    stage_thread_link(w->thread, sample.bytes, us < 1 ? 1 : us < UINT32_MAX ? (uint32_t)us : UINT32_MAX);
+    for (int i = 0; i < WIRE_POSTS; i++) {
+        if (!w->post[i].held || !post_acknowledge(&w->post[i], m->ack.seq, m->ack.attempt, log_now_s(), &sample))
+            continue;
+        double us = sample.seconds * 1e6;
+        stage_thread_link(w->thread, sample.bytes, us < 1 ? 1 : us < UINT32_MAX ? (uint32_t)us : UINT32_MAX);
+        return;
+    }
 }
 
 /* ---- messages ---- */
 
 static void on_message(struct worker *w, const struct channel_peer *from, struct packet *packet) {
-    struct wire_message m;
+    static struct wire_message m; /* large */
     struct err err;
     size_t length;
     const uint8_t *bytes = packet_bytes(packet, &length);
@@ -352,7 +441,7 @@ static void on_message(struct worker *w, const struct channel_peer *from, struct
     switch (m.kind) {
     case WIRE_ASSIGN: on_assign(w, &m); break;
     case WIRE_CHUNK: on_chunk(w, &m); break;
-    case WIRE_MEASURE: on_measure(w); break;
+    case WIRE_MEASURE: on_measure(w, m.measure.layout); break;
     case WIRE_ACK: on_ack(w, &m); break;
     case WIRE_BYE:
         log_info("the run has ended: %llu frames", (unsigned long long)w->frames);
@@ -371,9 +460,9 @@ static void serve_listener(struct worker *w) {
     }
 }
 
-static void serve_next(struct worker *w) {
+static void serve_next(struct worker *w, struct channel *channel) {
     struct packet packet = { 0 };
-    while (w->next && channel_receive(w->next, NULL, &packet)) {
+    while (channel && channel_receive(channel, NULL, &packet)) {
         struct wire_message m;
         size_t length;
         const uint8_t *bytes = packet_bytes(&packet, &length);
@@ -383,26 +472,12 @@ static void serve_next(struct worker *w) {
     }
 }
 
-static void watch_next(struct worker *w) {
-    char text[WIRE_TEXT];
-    enum channel_event event;
-    while (w->next && (event = channel_watch(w->next, text)) != CHANNEL_NOTHING) {
-        if (event == CHANNEL_UP) {
-            w->next_up = true;
-            w->refusals = 0;
-        } else if (event == CHANNEL_DOWN) {
-            log_warn("the link to the next stage, %s, is down", w->assign.next_address);
-            w->next_up = false;
-            w->breaks++;
-            w->outlet.nsent = 0; /* whatever was on it is lost */
-        } else {
-            bool told = w->refusals >= REFUSALS;
-            w->refusals = event == CHANNEL_BARRED ? REFUSALS : w->refusals + 1;
-            if (told || w->refusals < REFUSALS) continue;
-            snprintf(w->text, sizeof w->text, "no link to the next stage, %.200s: %.150s", w->assign.next_address,
-                     text);
-            log_warn("%s", w->text);
-        }
+static void serve_posts(struct worker *w) {
+    for (int i = 0; i < WIRE_POSTS; i++) {
+        struct post *p = &w->post[i];
+        if (!p->held) continue;
+        w->breaks += (uint32_t)post_watch(p);
+        for (int k = 0; k < p->assign.nnext; k++) serve_next(w, p->next[k].channel);
     }
 }
 
@@ -424,38 +499,43 @@ static void serve_thread(struct worker *w) {
 
 /* ---- the loop ---- */
 
-static void flush(struct worker *w) {
-    if (!w->assigned) return;
-    if (is_last(w)) outlet_flush(&w->outlet, w->listener, &w->owner);
-    else if (w->next) outlet_flush(&w->outlet, w->next, NULL);
+static void sleep_until_needed(struct worker *w) {
+    zmq_pollitem_t items[4 + 2 * WIRE_POSTS * WIRE_MAX_REPLICAS] = {
+        { NULL, w->signal_fd, ZMQ_POLLIN, 0 },
+        { NULL, stage_thread_fd(w->thread), ZMQ_POLLIN, 0 },
+        { channel_socket(w->listener), 0, ZMQ_POLLIN, 0 },
+        { channel_monitor(w->listener), 0, ZMQ_POLLIN, 0 },
+    };
+    int n = 4;
+    bool retry = false; /* a listener cannot tell when there is room again */
+    for (int i = 0; i < WIRE_POSTS; i++) {
+        const struct post *p = &w->post[i];
+        retry |= p->held && p->results.nwaiting > 0;
+        for (int k = 0; p->held && k < p->assign.nnext; k++) {
+            const struct post_link *link = &p->next[k];
+            if (!link->channel) continue;
+            short out = link->up && link->outlet.nwaiting ? ZMQ_POLLOUT : 0;
+            items[n++] = (zmq_pollitem_t){ channel_socket(link->channel), 0, (short)(ZMQ_POLLIN | out), 0 };
+            items[n++] = (zmq_pollitem_t){ channel_monitor(link->channel), 0, ZMQ_POLLIN, 0 };
+        }
+    }
+    zmq_poll(items, n, retry ? RETRY_MS : IDLE_MS);
 }
 
 static void loop(struct worker *w) {
     int signal_number = 0;
     while (!signal_number) {
-        zmq_pollitem_t items[6] = {
-            { NULL, w->signal_fd, ZMQ_POLLIN, 0 },
-            { NULL, stage_thread_fd(w->thread), ZMQ_POLLIN, 0 },
-            { channel_socket(w->listener), 0, ZMQ_POLLIN, 0 },
-            { channel_monitor(w->listener), 0, ZMQ_POLLIN, 0 },
-        };
-        int n = 4;
-        bool waits = w->outlet.nwaiting > 0;
-        if (w->next) {
-            items[n++] = (zmq_pollitem_t){ channel_socket(w->next), 0,
-                                           (short)(ZMQ_POLLIN | (waits && w->next_up ? ZMQ_POLLOUT : 0)), 0 };
-            items[n++] = (zmq_pollitem_t){ channel_monitor(w->next), 0, ZMQ_POLLIN, 0 };
-        }
-        zmq_poll(items, n, waits && is_last(w) ? RETRY_MS : IDLE_MS);
+        sleep_until_needed(w);
         signal_number = signals_take(w->signal_fd);
         watch_listener(w);
-        watch_next(w);
-        serve_next(w);
+        serve_posts(w);
         serve_listener(w);
         serve_thread(w);
-        flush(w);
-        if (w->slice == SLICE_FETCHING && log_now_s() - w->chunk_s > REFETCH_S) refetch(w);
-        if (w->session && state_of(w) != w->told) say_status(w, &w->owner, 0);
+        for (int i = 0; i < WIRE_POSTS; i++)
+            if (w->post[i].held) post_flush(&w->post[i], w->listener, &w->owner);
+        fetch_slices(w);
+        if (w->fetching >= 0 && log_now_s() - w->chunk_s > REFETCH_S) refetch(w);
+        if (has_news(w)) say_status(w, &w->owner, 0);
     }
 }
 
@@ -475,7 +555,7 @@ enum status worker_run(const struct worker_config *config, struct err *err) {
     if (!w) return err_memory(err, "worker");
     w->config = config;
     w->signal_fd = -1;
-    outlet_init(&w->outlet);
+    w->fetching = -1;
     struct utsname system;
     snprintf(w->device, sizeof w->device, "%.40s %.20s", uname(&system) == 0 ? system.nodename : "?", system.machine);
     char address[WIRE_ADDRESS];
@@ -495,8 +575,6 @@ enum status worker_run(const struct worker_config *config, struct err *err) {
         log_info("stopped");
         end_session(w);
     }
-    outlet_clear(&w->outlet);
-    channel_close(&w->next);
     channel_close(&w->listener);
     transport_destroy(&w->transport);
     stage_thread_destroy(&w->thread);

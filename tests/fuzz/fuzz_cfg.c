@@ -51,9 +51,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!cfg_parse(&cfg, "fuzz", (const char *)data, size, &err)) use_network(cfg);
     cfg_destroy(&cfg);
     if (!cluster_parse(&cluster, "fuzz", (const char *)data, size, &err)) {
-        FUZZ_REQUIRE(cluster->nworkers > 0 && cluster->nworkers <= CLUSTER_MAX_WORKERS);
+        FUZZ_REQUIRE(cluster->nworkers > 0 && cluster->nworkers <= cluster->nall && cluster->nall <= CLUSTER_MAX_WORKERS);
         char host[CLUSTER_ADDRESS];
-        for (int i = 0; i < cluster->nworkers; i++) cluster_host(cluster->worker[i].address, host);
+        for (int i = 0; i < cluster->nall; i++) cluster_host(cluster->worker[i].address, host);
     }
     cluster_destroy(&cluster);
     return 0;

@@ -60,6 +60,10 @@ static void mistakes_are_named(void **unused) {
         { "[worker]\naddress=tcp://a:1\n[link]\n", "c.cfg:3: no [worker] follows", "" },
         { "[link]\n[link]\n[worker]\naddress=tcp://a:1\n", "c.cfg:2: two [link] in a row", "" },
         { "[source]\ncredits=0\n[worker]\naddress=tcp://a:1\n", "c.cfg:2: 'credits' takes", "" },
+        { "[worker]\naddress=tcp://a:1\nspare=1\n", "c.cfg:1: only spares", "" },
+        { "[worker]\naddress=tcp://a:1\nreplica_of=b\n[worker]\nname=b\naddress=tcp://b:1\n", "c.cfg:3: replica_of=b: no", "" },
+        { "[worker]\naddress=tcp://a:1\nreplica_of=worker1\n", "c.cfg:3: replica_of=worker1: no [worker]", "" },
+        { "[worker]\nname=a\naddress=tcp://a:1\n[worker]\naddress=tcp://b:1\nspare=1\nreplica_of=a\n", "c.cfg:7: 'worker2' cannot be", "" },
         { "[source]\n[source]\n[worker]\naddress=tcp://a:1\n", "c.cfg:2: a second [source]", "" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -76,7 +76,7 @@ static struct wire_message first_message(const struct pipeline *p, const struct 
     for (int i = 0; i < p->slices->count; i++) {
         int b = p->slices->first[i];
         m.frame.choice[i] = (struct wire_choice){ (uint8_t)plan->level[b], i ? (uint8_t)plan->link[b] : 0,
-                                                  (uint8_t)plan->codec[b] };
+                                                  (uint8_t)plan->codec[b], 0 };
     }
     return m;
 }

@@ -16,32 +16,38 @@ static struct wire_message example(enum wire_kind kind) {
     static const uint8_t payload[96] = { 1, 2, 3 };
     struct wire_message m = { .kind = kind, .session = 0x1122334455667788 };
     switch (kind) {
-    case WIRE_HELLO: m.hello = (struct wire_hello){ .run = 7, .token = 9, .name = "runner" }; break;
+    case WIRE_HELLO: m.hello = (struct wire_hello){ .run = 7, .token = 9, .oldest = 3, .name = "runner" }; break;
     case WIRE_STATUS:
-        m.status = (struct wire_status){ .incarnation = 1, .token = 2, .state = WIRE_READY, .stage = 3,
-                                         .hash = HASH64, .device = "Raspberry Pi", .threads = 4, .queued = 5,
+        m.status = (struct wire_status){ .incarnation = 1, .token = 2, .nposts = 2,
+                                         .post = { { .layout = 4, .state = WIRE_READY, .stage = 3, .links = 5,
+                                                     .hash = HASH64, .text = "well" },
+                                                   { .layout = 5, .state = WIRE_LOADING } },
+                                         .device = "Raspberry Pi", .threads = 4, .queued = 5,
                                          .frames = 6, .dropped = 7, .breaks = 8, .unacked_us = 9, .text = "fine" };
         break;
     case WIRE_ASSIGN:
-        m.assign = (struct wire_assign){ .stage = 0, .nstages = 2, .window = 4, .size = 1000, .hash = HASH64,
-                                         .next_address = "tcp://10.0.0.2:7700", .next_key = HASH64 };
+        m.assign = (struct wire_assign){ .layout = 4, .stage = 0, .nstages = 2, .window = 4, .size = 1000, .hash = HASH64,
+                                         .nnext = 2, .next = { { "tcp://10.0.0.2:7700", HASH64 }, { "ipc://a", "" } } };
         break;
     case WIRE_WANT: m.want = (struct wire_want){ .hash = HASH64, .offset = 5, .length = 100 }; break;
     case WIRE_CHUNK:
         m.chunk = (struct wire_chunk){ .hash = HASH64, .offset = 5 };
         m.payload_length = 10;
         break;
-    case WIRE_MEASURED: m.payload_length = 10; break;
+    case WIRE_MEASURED:
+        m.measure = (struct wire_measure){ .layout = 4 };
+        m.payload_length = 10;
+        break;
     case WIRE_FRAME:
-        m.frame = (struct wire_frame){ .seq = 1, .attempt = 2, .stage = 1, .nstages = 2, .format = WIRE_MAP,
+        m.frame = (struct wire_frame){ .seq = 1, .attempt = 2, .layout = 4, .stage = 1, .nstages = 2, .format = WIRE_MAP,
                                        .incoming = 3, .c = 6, .h = 2, .w = 2, .nsegments = 2, .counts = { 2, 4 },
-                                       .choice = { { 1, 0, 0 }, { 2, 1, CODEC_F32 } },
+                                       .choice = { { 1, 0, 0 }, { 2, 1, CODEC_F32, 7 } },
                                        .time = { { 1, 2, 3, 4, 5, 6, 7 } } };
         m.payload_length = 96;
         break;
     case WIRE_ACK: m.ack = (struct wire_ack){ .seq = 1, .attempt = 2 }; break;
     case WIRE_FAILED: m.failed = (struct wire_failed){ .seq = 1, .attempt = 2, .stage = 1, .text = "bad" }; break;
-    case WIRE_MEASURE:
+    case WIRE_MEASURE: m.measure = (struct wire_measure){ .layout = 4 }; break;
     case WIRE_BYE:
     case WIRE_KINDS: break;
     }
@@ -171,7 +177,9 @@ static void fields_must_agree(void **unused) {
     m = example(WIRE_ACK), m.payload_length = 1;
     expect_bad(&m, "bad length");
     m = example(WIRE_ASSIGN), m.assign.stage = 1;
-    expect_bad(&m, "bad next_address");
+    expect_bad(&m, "bad nnext");
+    m = example(WIRE_ASSIGN), m.assign.next[1].address[0] = '\0';
+    expect_bad(&m, "bad next");
     m = example(WIRE_ASSIGN), m.assign.hash[0] = '\0';
     expect_bad(&m, "bad hash");
     m = example(WIRE_ASSIGN), m.assign.hash[3] = 'X';
@@ -187,7 +195,7 @@ static void versions_are_told_apart(void **unused) {
     uint8_t *bytes = bytes_of(&m, &length);
     bytes[4] = WIRE_VERSION + 1;
     assert_int_equal(wire_read(&back, bytes, length, &err), STATUS_FORMAT);
-    assert_non_null(strstr(err.text, "protocol version 2"));
+    assert_non_null(strstr(err.text, "protocol version 3"));
     bytes[0] = 'X';
     assert_int_equal(wire_read(&back, bytes, length, &err), STATUS_FORMAT);
     assert_non_null(strstr(err.text, "not one of Espalier's"));
