@@ -251,6 +251,22 @@ static enum status read_bytes(struct frame *f, struct err *err) {
     return status;
 }
 
+/* The plan has changed: frames sent before that wait at a stage need not hold
+ * the others up at a level that is too low now. What they run at is a mixture
+ * of two plans, and may cost more accuracy than either. */
+static void relieve_sent(struct runner *r, const struct frame *f) {
+    if (r->sent.count == 0) return;
+    const struct layout_places *places = &r->layout->places;
+    for (int s = 0; s < places->nstages; s++) {
+        if (f->choice[s].level == 0) continue;
+        struct wire_message m = { .kind = WIRE_RELIEVE, .session = r->session,
+                                  .relieve = { .layout = r->layout->number, .before = (uint64_t)f->seq,
+                                               .level = f->choice[s].level } };
+        for (int i = 0; i < places->stage[s].count; i++)
+            channel_say(r->peers[places->stage[s].worker[i]].channel, NULL, &m);
+    }
+}
+
 static enum status transmit(struct runner *r, struct frame *f, struct err *err) {
     struct wire_message m = { .kind = WIRE_FRAME, .session = r->session };
     const char *reason;
@@ -258,6 +274,7 @@ static enum status transmit(struct runner *r, struct frame *f, struct err *err) 
     governor_choose(r->layout->governor, log_now_s(), (int)r->waiting.count + 1, r->sent.count, f->choice, &reason);
     if (reason[0]) log_info("%s", reason);
     r->switches += reason[0] != '\0';
+    if (reason[0]) relieve_sent(r, f);
     m.frame.seq = (uint64_t)f->seq;
     m.frame.attempt = f->attempt + 1;
     m.frame.layout = f->layout;

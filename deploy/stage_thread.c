@@ -52,6 +52,11 @@ struct stage_thread {
     struct outcome_node *outcomes, **last_outcome;
     bool stop;
     uint32_t link_bytes, link_us;
+    struct {
+        uint64_t session, before;
+        uint32_t layout;
+        int level;
+    } relief;
 };
 
 static void free_job(struct job *job) {
@@ -148,6 +153,17 @@ static void run_frame(struct stage_thread *t, const struct job *job, struct outc
     if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
 }
 
+/* Under the lock. */
+static void relieve(const struct stage_thread *t, struct job *job) {
+    struct wire_frame *f = &job->message.frame;
+    const struct stage *stage = t->stage[job->slot];
+    if (job->message.session != t->relief.session || f->layout != t->relief.layout || f->seq >= t->relief.before ||
+        f->stage >= f->nstages || !stage)
+        return;
+    if (t->relief.level < stage_model(stage)->levels->nlevels && f->choice[f->stage].level < t->relief.level)
+        f->choice[f->stage].level = (uint8_t)t->relief.level;
+}
+
 static void push_outcome(struct stage_thread *t, struct outcome_node *node) {
     node->next = NULL;
     pthread_mutex_lock(&t->mutex);
@@ -173,7 +189,10 @@ static void *run_jobs(void *argument) {
     pthread_mutex_lock(&t->mutex);
     while ((job = next_job(t, &t->jobs))) {
         uint32_t link_bytes = t->link_bytes, link_us = t->link_us;
-        if (job->kind == JOB_FRAME) t->link_bytes = t->link_us = 0;
+        if (job->kind == JOB_FRAME) {
+            t->link_bytes = t->link_us = 0;
+            relieve(t, job);
+        }
         t->in_use = job->slot;
         pthread_mutex_unlock(&t->mutex);
 
@@ -349,6 +368,15 @@ enum status stage_thread_frame(struct stage_thread *t, int slot, struct packet *
     }
     pthread_mutex_unlock(&t->mutex);
     return status;
+}
+
+void stage_thread_relieve(struct stage_thread *t, uint64_t session, uint32_t layout, uint64_t before, int level) {
+    pthread_mutex_lock(&t->mutex);
+    t->relief.session = session;
+    t->relief.layout = layout;
+    t->relief.before = before;
+    t->relief.level = level;
+    pthread_mutex_unlock(&t->mutex);
 }
 
 void stage_thread_clear(struct stage_thread *t, const uint32_t *layout) {

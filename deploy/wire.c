@@ -16,7 +16,8 @@ enum { MAX_JSON = 8 << 20 };
 
 const char *wire_kind_name(enum wire_kind kind) {
     static const char *const names[WIRE_KINDS] = { "?",       "HELLO",    "STATUS", "ASSIGN", "WANT",   "CHUNK",
-                                                   "MEASURE", "MEASURED", "FRAME",  "ACK",    "FAILED", "BYE" };
+                                                   "MEASURE", "MEASURED", "FRAME",  "ACK",    "FAILED", "BYE",
+                                                   "RELIEVE" };
     return (unsigned)kind < WIRE_KINDS ? names[kind] : names[0];
 }
 
@@ -198,6 +199,11 @@ static void fields(struct cursor *k, struct wire_message *m) {
         U32(m->failed.attempt, UINT32_MAX);
         U16(m->failed.stage, WIRE_MAX_STAGES - 1);
         STRING(m->failed.text);
+        break;
+    case WIRE_RELIEVE:
+        U32(m->relieve.layout, UINT32_MAX);
+        U64(m->relieve.before);
+        U8(m->relieve.level, PLAN_MAX_LEVELS - 1);
         break;
     case WIRE_MEASURE:
     case WIRE_MEASURED: U32(m->measure.layout, UINT32_MAX); break;

@@ -15,6 +15,7 @@
  *   FRAME                       FRAME (the result)        FRAME
  *   ACK     result received     ACK  frame received       (ACK comes back)
  *   BYE                         FAILED  of one frame
+ *   RELIEVE frames that wait
  *
  * A layout says who serves which slice; a run numbers its layouts. A worker
  * can have a post in two of them, so that the next one is set up while the
@@ -59,6 +60,7 @@ enum wire_kind {
     WIRE_ACK,
     WIRE_FAILED,
     WIRE_BYE,
+    WIRE_RELIEVE,
     WIRE_KINDS
 };
 
@@ -172,6 +174,14 @@ struct wire_ack {
     uint32_t attempt;
 };
 
+/* The plan has gone up behind frames already sent: those numbered below
+ * `before` that still wait at the stage run at `level`, or their own if that is higher. */
+struct wire_relieve {
+    uint32_t layout;
+    uint64_t before;
+    uint8_t level;
+};
+
 struct wire_failed {
     uint64_t seq;
     uint32_t attempt;
@@ -197,6 +207,7 @@ struct wire_message {
         struct wire_ack ack;
         struct wire_failed failed;
         struct wire_measure measure;
+        struct wire_relieve relieve;
     };
     const uint8_t *payload; /* CHUNK, FRAME, MEASURED (JSON text); borrowed */
     size_t payload_length;

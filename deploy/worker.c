@@ -443,6 +443,9 @@ static void on_message(struct worker *w, const struct channel_peer *from, struct
     case WIRE_CHUNK: on_chunk(w, &m); break;
     case WIRE_MEASURE: on_measure(w, m.measure.layout); break;
     case WIRE_ACK: on_ack(w, &m); break;
+    case WIRE_RELIEVE:
+        stage_thread_relieve(w->thread, m.session, m.relieve.layout, m.relieve.before, m.relieve.level);
+        break;
     case WIRE_BYE:
         log_info("the run has ended: %llu frames", (unsigned long long)w->frames);
         end_session(w);
