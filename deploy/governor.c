@@ -7,6 +7,7 @@ struct governor {
     const struct slices *slices;
     struct controller *controller; /* NULL: static */
     struct plan *plan;             /* the present one */
+    bool stated[WIRE_MAX_STAGES];  /* the cfg states the delay of the link into the stage */
     struct wire_time source;       /* of the link into the first stage: bytes and time of its latest frame */
 };
 
@@ -37,6 +38,7 @@ static enum status create_controller(struct governor *g, const struct governor_c
     enum status status = maps ? STATUS_OK : err_memory(err, "controller");
     for (int i = 0; i < s->count && !status; i++) {
         const struct cluster_link *link = links[i];
+        g->stated[i] = link->delay_ms > 0;
         status = widen(&whole[i], profiles[i], m->blocks->nblocks, s->first[i], err);
         stages[i] = (struct controller_stage){ .first_block = s->first[i], .nblocks = s->first[i + 1] - s->first[i],
                                                .profile = whole[i], .bytes_per_s = link->rate_kb_s * 1e3,
@@ -116,6 +118,17 @@ void governor_result(struct governor *g, double now_s, double latency_ms, double
     if (!g->controller) return;
     struct controller_outcome outcome = { .latency_ms = latency_ms, .waited_ms = waited_ms, .queue_ms = queue_ms };
     controller_result(g->controller, now_s, &outcome);
+}
+
+/* From worker to worker nobody has measured: it is taken to be half of each
+ * one's way, as if the runner sat where both ways meet. A delay that the
+ * cluster cfg states is believed. */
+void governor_round_trips(struct governor *g, const double *rtt_s) {
+    for (int i = 0; g->controller && i < g->slices->count; i++) {
+        if (g->stated[i]) continue;
+        double there_and_back_s = i == 0 ? rtt_s[0] : rtt_s[i - 1] > 0 && rtt_s[i] > 0 ? (rtt_s[i - 1] + rtt_s[i]) / 2 : 0;
+        if (there_and_back_s > 0) controller_link_latency(g->controller, i, there_and_back_s / 2 * 1e3);
+    }
 }
 
 void governor_restarted(struct governor *g, int stage) {

@@ -87,11 +87,13 @@ static enum status carry_plan(const struct runner *r, const struct layout *l, st
 enum status runner_start_governor(struct runner *r, struct layout *l, struct err *err) {
     struct profile *profiles[WIRE_MAX_STAGES] = { 0 };
     const struct cluster_link *links[WIRE_MAX_STAGES];
+    double rtt_s[WIRE_MAX_STAGES];
     struct plan *start = NULL;
     enum status status = carry_plan(r, l, &start, err);
     for (int s = 0; s < l->places.nstages && !status; s++) {
         int worker = l->places.stage[s].worker[0], first = l->slices->first[s];
         links[s] = &r->cluster->worker[worker].link;
+        rtt_s[s] = r->peers[worker].rtt_s;
         if (r->policy != CONTROLLER_STATIC)
             status = runner_profile(r, worker, first, l->slices->first[s + 1] - first, &profiles[s], err);
     }
@@ -101,6 +103,7 @@ enum status runner_start_governor(struct runner *r, struct layout *l, struct err
     if (!status) {
         governor_destroy(&l->governor);
         status = governor_create(&l->governor, &config, l->slices, links, (const struct profile *const *)profiles, err);
+        if (!status) governor_round_trips(l->governor, rtt_s);
     }
     for (int s = 0; s < l->places.nstages; s++) profile_destroy(&profiles[s]);
     plan_destroy(&start);
