@@ -30,6 +30,7 @@ enum status cmd_profile(int argc, char **argv, struct err *err) {
         {"--output", 'o', OPTION_STRING, &output, "FILE", "write it there instead of to standard output"},
         {"--repeats", 0, OPTION_INT, &repeats, "N", "runs of each plan; the median counts"},
         {"--threads", 0, OPTION_INT, &o.threads, "N", "threads to compute with"},
+        {"--cpu-mask", 0, OPTION_STRING, &o.cpu_mask, "ISA", "no kernels above this instruction set"},
         {"--json", 0, OPTION_FLAG, &json, NULL, "accepted: a profile is always JSON"},
         {0},
     };

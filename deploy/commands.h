@@ -9,7 +9,7 @@ command_fn cmd_predict, cmd_bench, cmd_profile, cmd_selftest;
 command_fn cmd_keygen;
 command_fn cmd_worker;
 command_fn cmd_run;
-command_fn cmd_plan;
 command_fn cmd_top;
+command_fn cmd_plan, cmd_simulate;
 
 #endif

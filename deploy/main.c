@@ -15,6 +15,7 @@ static const struct program_command commands[] = {
     {"run", cmd_run, "stream frames through the workers and hold the deadline"},
     {"top", cmd_top, "watch a run: stages, levels, queues, attainment"},
     {"plan", cmd_plan, "where to cut a model for a cluster"},
+    {"simulate", cmd_simulate, "play a scenario through the controller, without devices"},
     {"keygen", cmd_keygen, "make the keys that devices know each other by"},
 #endif
     {NULL, NULL, NULL},

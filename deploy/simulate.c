@@ -21,6 +21,7 @@ struct event {
 /* A frame under way. */
 struct slot {
     int frame; /* -1: free */
+    int reached; /* stages that have begun with it */
     double came_s; /* into the present queue */
     double waited_ms, queue_ms;
     struct controller_report *reports; /* [nstages] */
@@ -206,6 +207,7 @@ static void start_stage(struct simulation *s, double now_s, int stage) {
     r->compute_ms = compute * stretch;
     r->decode_ms = decode * stretch;
     slot->queue_ms += r->queue_ms;
+    slot->reached = stage + 1;
     server->busy = true;
     schedule(s, end_s, COMPUTED, stage, server->queue[server->first]);
 }
@@ -228,18 +230,36 @@ static void log_line(const struct simulation *s, double now_s, const char *line)
     if (s->config->log && line[0]) s->config->log(s->config->log_context, now_s, line);
 }
 
+/* Frames under way take over the higher levels of a new plan at the stages
+ * that they have not reached yet. */
+static void relieve(struct simulation *s, const struct plan *plan) {
+    const struct simulate_config *c = s->config;
+    for (int i = 0; i < c->credits; i++) {
+        struct slot *slot = &s->slots[i];
+        for (int k = slot->reached; slot->frame >= 0 && k < c->nstages; k++) {
+            struct controller_report *r = &slot->reports[k];
+            int level = plan->level[c->stages[k].first_block];
+            if (level <= r->level) continue;
+            r->level = level;
+            if (k + 1 < c->nstages && r[1].incoming < level) r[1].incoming = level;
+        }
+    }
+}
+
 static void send(struct simulation *s, double now_s) {
     const struct simulate_config *c = s->config;
     while (s->next_sent < s->next_due && s->in_flight < c->credits) {
         struct controller_decision d =
             controller_decide(s->controller, now_s, s->next_due - s->next_sent, s->in_flight);
         log_line(s, now_s, d.reason);
+        if (d.changed) relieve(s, d.plan);
         int i = 0;
         while (s->slots[i].frame >= 0) i++;
         struct slot *slot = &s->slots[i];
         slot->frame = s->next_sent++;
         slot->waited_ms = (now_s - s->frames[slot->frame].due_s) * 1e3;
         slot->queue_ms = 0;
+        slot->reached = 0;
         for (int k = 0; k < c->nstages; k++) {
             int b = c->stages[k].first_block, before = k ? slot->reports[k - 1].level : 0;
             int link = k ? d.plan->link[b] : 0;
@@ -392,42 +412,4 @@ enum status simulate_run(const struct simulate_config *config, struct simulate_f
     free(s.dead);
     free(s.outcomes);
     return status;
-}
-
-/* ---- summing up ---- */
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-enum status simulate_summarise(const struct simulate_frame *frames, int nframes, double slo_ms, double from_s,
-                               double to_s, struct simulate_summary *summary, struct err *err) {
-    double *ms = malloc((size_t)(nframes > 0 ? nframes : 1) * sizeof *ms);
-    if (!ms) return err_memory(err, "summary");
-    struct simulate_summary r = {.first_late = -1};
-    int within = 0;
-    for (int i = 0; i < nframes; i++) {
-        const struct simulate_frame *f = &frames[i];
-        if (f->due_s < from_s || f->due_s >= to_s) continue;
-        double latency = (f->stored_s - f->due_s) * 1e3;
-        bool in_time = latency <= slo_ms;
-        if (!in_time && r.first_late < 0) r.first_late = r.frames;
-        if (in_time && r.first_late >= 0 && !r.reaction) r.reaction = r.frames - r.first_late;
-        within += in_time;
-        r.accuracy += f->accuracy;
-        ms[r.frames++] = latency;
-    }
-    if (r.first_late >= 0 && !r.reaction) r.reaction = r.frames - r.first_late;
-    if (r.frames > 0) {
-        qsort(ms, (size_t)r.frames, sizeof *ms, by_value);
-        r.attainment = (double)within / r.frames;
-        r.accuracy /= r.frames;
-        r.p50_ms = ms[r.frames / 2];
-        r.p95_ms = ms[r.frames * 95 / 100];
-        r.worst_ms = ms[r.frames - 1];
-    }
-    free(ms);
-    *summary = r;
-    return STATUS_OK;
 }

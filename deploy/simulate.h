@@ -72,16 +72,33 @@ struct simulate_frame {
 enum status simulate_run(const struct simulate_config *config, struct simulate_frame *frames, int *switches,
                          struct err *err) MUST_CHECK;
 
-/* Of the frames due in [from_s, to_s). */
+/* A stretch of time: a disturbance, and how long it was felt. */
+struct simulate_window {
+    double from_s, to_s; /* disturbed */
+    double end_s;        /* its backlog has cleared; never before to_s */
+};
+/* The events' windows, those that touch made one: windows[nevents], returns
+ * how many. A backlog has cleared at the first of SIMULATE_STEADY frames in a row, due
+ * behind the event, that are in time; `frames`: of the static policy. */
+enum { SIMULATE_STEADY = 5 };
+int simulate_windows(const struct simulate_event *events, int nevents, const struct simulate_frame *frames,
+                     int nframes, double slo_ms, struct simulate_window *windows);
+
+enum simulate_part { SIMULATE_ALL, SIMULATE_INSIDE, SIMULATE_OUTSIDE }; /* of the windows, [from_s, end_s) */
 struct simulate_summary {
     int frames;
     double attainment; /* share stored within the SLO */
-    double p50_ms, p95_ms, worst_ms;
+    double p50_ms, p95_ms, p99_ms, worst_ms;
+    double fps;      /* frames stored per second, from the first due to the last stored */
     double accuracy; /* mean */
-    int first_late;  /* index of the first late frame, -1: none is */
-    int reaction;    /* frames from there to the first one in time again */
+    int reaction;    /* frames due from a window's begin to the first of SIMULATE_STEADY frames in time
+                      * behind a late one, 0: none was late; of the windows the longest */
+    double reaction_s;
+    double recovery_s; /* from a disturbance's end (to_s) to its window's, or the run's, last frame of less than
+                        * `full` accuracy; of the windows the longest */
 };
-enum status simulate_summarise(const struct simulate_frame *frames, int nframes, double slo_ms, double from_s,
-                               double to_s, struct simulate_summary *summary, struct err *err) MUST_CHECK;
+enum status simulate_summarise(const struct simulate_frame *frames, int nframes, double slo_ms, double full,
+                               const struct simulate_window *windows, int nwindows, enum simulate_part part,
+                               struct simulate_summary *summary, struct err *err) MUST_CHECK;
 
 #endif

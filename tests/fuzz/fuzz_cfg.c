@@ -1,10 +1,13 @@
-/* A cfg: as a network (graph, blocks, groups, levels, what a plan computes) and
- * as a cluster. Neither allocates weights, so any size that is accepted is cheap. */
+/* A cfg: as a network (graph, blocks, groups, levels, what a plan computes), as
+ * a cluster and as a scenario. Neither allocates weights, so any size that is accepted is cheap. */
 #include "tests/fuzz/fuzz.h"
 
 #include "common/cfg.h"
 #include "common/plan.h"
 #include "deploy/cluster.h"
+#include "deploy/scenario.h"
+
+#include <stdlib.h>
 
 const int fuzz_mutations = 40000;
 
@@ -56,5 +59,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (int i = 0; i < cluster->nall; i++) cluster_host(cluster->worker[i].address, host);
     }
     cluster_destroy(&cluster);
+    struct scenario *scenario = NULL;
+    if (!scenario_parse(&scenario, "fuzz", (const char *)data, size, &err)) {
+        double *due_s = NULL;
+        int n;
+        FUZZ_REQUIRE(scenario->nhosts > 0 && scenario->nhosts <= CLUSTER_MAX_WORKERS);
+        if (!scenario_due(scenario, 1 + 1000 / scenario->seconds, 0, &due_s, &n, &err)) {
+            FUZZ_REQUIRE(n > 0);
+            char *text = scenario_json(scenario, due_s, n);
+            FUZZ_REQUIRE(text);
+            free(text);
+        }
+        free(due_s);
+    }
+    scenario_destroy(&scenario);
     return 0;
 }

@@ -114,9 +114,10 @@ static void run(struct bench *b, enum controller_policy policy) {
 
 static struct simulate_summary within(const struct bench *b, double from_s, double to_s) {
     struct simulate_summary s;
-    assert_int_equal(
-        simulate_summarise(b->frames, b->config.nframes, b->config.controller.slo_ms, from_s, to_s, &s, NULL),
-        STATUS_OK);
+    const struct simulate_window window = {from_s, to_s, to_s};
+    assert_int_equal(simulate_summarise(b->frames, b->config.nframes, b->config.controller.slo_ms, b->accuracy->base,
+                                        &window, 1, SIMULATE_INSIDE, &s, NULL),
+                     STATUS_OK);
     return s;
 }
 
