@@ -117,6 +117,7 @@ static enum status set_slice(struct controller *c, int s, const struct controlle
     slice->profile_ms = c->profiles + (size_t)s * c->nlevels * c->nlevels;
     slice->bytes_per_s = stage->bytes_per_s;
     slice->latency_ms = stage->latency_ms;
+    slice->barred = -1;
     memcpy(slice->map, maps + (size_t)s * c->nlevels, c->nlevels * sizeof *maps);
     estimate_slowdown_reset(&slice->slowdown);
     forget_link(slice);
@@ -231,6 +232,7 @@ void controller_report(struct controller *c, double now_s, const struct controll
     struct controller_slice *slice = &c->slice[r->stage];
     double profiled = slice->profile_ms[r->level * c->nlevels + r->incoming];
     estimate_slowdown_add(&slice->slowdown, now_s, r->level, r->compute_ms, profiled);
+    if (r->queue_ms > 0.5 * r->compute_ms) estimate_slowdown_hasten(&slice->slowdown);
     if (r->stage == 0) estimate_add(&slice->image_ms, r->decode_ms);
     report_link(c, r);
     c->stale = true;

@@ -21,6 +21,13 @@ struct controller_slice {
     struct estimate ns_per_byte;
     struct estimate packing[CODEC_COUNT]; /* bytes over those of the raw form */
     struct estimate image_bytes, image_ms; /* stage 0: a frame as it comes, and decoding it */
+    /* What is known of fuller levels than the present one, see controller_policy.c: */
+    double heavy, heavy_s; /* slowdown when the slice was last relieved, and when that was; 0: it was not slow */
+    double light;          /* slowdown since, at less work; 0: not known yet */
+    int barred, failures;  /* a level whose restoration failed and is not tried before barred_s, -1: none; in a row */
+    double barred_s;
+    int restored_from;         /* its level and slowdown before the latest restoration */
+    double restored_slowdown;
 };
 
 struct controller {
@@ -32,6 +39,7 @@ struct controller {
     int64_t cost_max;
     struct planner *planner;
     bool stale; /* the planner's times are older than the estimates */
+    bool relief; /* the latest decision may be applied to frames in flight */
 
     struct planner_choice choice[PLANNER_MAX_SLICES];
     struct plan *plan;
@@ -53,7 +61,6 @@ struct controller {
     double restored_s;  /* the latest restoration, -1: none */
     double checked_s;   /* when room was last looked for */
     int undone;         /* restorations undone in a row */
-    double undone_slowdown; /* the largest then */
     /* bottleneck */
     double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */
     int nrecent;

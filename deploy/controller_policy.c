@@ -6,9 +6,14 @@
 #include <string.h>
 
 /* A restoration that has to be undone within this many waits counts as failed,
- * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
-enum { FAILED_WITHIN = 5, UNDONE_MAX = 4, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
-#define LEAST_SHARE 0.4    /* of the deadline, that relief is planned for */
+ * and the next one of the kind waits twice as long, up to 2^UNDONE_MAX times. */
+enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
+enum { HORIZON = 6, QUEUE_BEGUN = 2 };
+#define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
+#define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
+#define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
+                            * plan are not all counted, and accuracy is soon given back */
+#define LEAST_SHARE 0.4    /* and at last */
 #define LEAST_GAIN 0.0005  /* of accuracy, worth a switch; all of it always is */
 #define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
 
@@ -35,10 +40,6 @@ static int slowest_device(const struct controller *c) {
     for (int s = 1; s < c->nstages; s++)
         if (c->slice[s].slowdown.value > c->slice[slowest].slowdown.value) slowest = s;
     return slowest;
-}
-
-static double largest_slowdown(const struct controller *c) {
-    return c->slice[slowest_device(c)].slowdown.value;
 }
 
 /* ---- saying why ---- */
@@ -76,22 +77,52 @@ static void switch_to(struct controller *c, double now_s, const struct planner_c
     c->old_plan_results = in_flight + c->nstages; /* and some being stored */
     c->risk_from = -1;
     c->room_since = -1;
+    c->stale = true; /* times of fuller levels depend on the present one */
 }
 
 /* ---- exact ---- */
 
-/* Solves for a deadline of `share` of the SLO. */
-static bool solve(struct controller *c, double now_s, double share, double utilisation, int ahead,
+/* Frames that come, as far as one can see. */
+struct traffic {
+    double rate;   /* per second in the long run, 0: at no rate of their own */
+    double recent; /* just now, if that is a burst: faster than in the long run and than the present plan; else 0 */
+};
+
+static struct traffic traffic_now(const struct controller *c, double now_s) {
+    struct traffic t = {0, 0};
+    if (!c->config.paced) return t;
+    struct planner_value v = value_of(c, c->choice, 0);
+    double recent = estimate_rate_recent(&c->arrivals, now_s);
+    t.rate = estimate_rate_per_s(&c->arrivals, now_s);
+    if (recent > OVERLOADED * t.rate && recent * (double)v.bottleneck * 1e-9 > OVERLOADED) t.recent = recent;
+    return t;
+}
+
+/* Solves for a deadline of `share` of the SLO.
+ *
+ * In a burst the queue grows by 1 - interval / bottleneck with every frame that
+ * comes. The one HORIZON frames from now waits for ahead + HORIZON * (1 -
+ * interval / bottleneck) others, so it takes
+ *     sum + (ahead + HORIZON) * bottleneck - HORIZON * interval,
+ * which is what the planner knows, with more frames queued and a later deadline. */
+static bool solve(struct controller *c, double share, struct traffic t, double utilisation, int ahead,
                   struct planner_solution *solution) {
     double room_ms = c->config.slo_ms * share - c->spread.value;
-    double rate = c->config.paced ? estimate_rate_per_s(&c->arrivals, now_s) : 0;
     struct planner_limits limits = {
         .latency = room_ms > 0 ? (int64_t)(room_ms * 1e6) : 0,
-        .bottleneck = rate > 0 ? (int64_t)(utilisation / rate * 1e9) : PLANNER_UNLIMITED,
+        .bottleneck = t.rate > 0 ? (int64_t)(utilisation / t.rate * 1e9) : PLANNER_UNLIMITED,
         .cost = c->cost_max,
         .queued = ahead,
     };
     if (planner_solve(c->planner, &limits, solution, NULL)) return false;
+    if (solution->outcome == PLANNER_FEASIBLE && t.recent > 0) {
+        struct planner_limits later = limits;
+        struct planner_solution s;
+        later.queued += HORIZON;
+        later.latency += (int64_t)(HORIZON / t.recent * 1e9);
+        if (planner_solve(c->planner, &later, &s, NULL)) return false;
+        if (s.outcome == PLANNER_FEASIBLE && s.value.cost > solution->value.cost) *solution = s;
+    }
     if (solution->outcome == PLANNER_FEASIBLE || limits.bottleneck == PLANNER_UNLIMITED) return true;
     /* A burst comes faster than any plan can keep up with, yet its end may be
      * in time: what is queued already is counted, so let it queue. */
@@ -106,13 +137,106 @@ static bool solve(struct controller *c, double now_s, double share, double utili
  * the next plan keeps more of the deadline free. */
 static double relief_share(struct controller *c, double now_s) {
     if (now_s - c->relieved_s > c->config.restore_ms * 1e-3) c->relieved = 0;
-    return fmax(LEAST_SHARE, 1 - c->config.margin * (1 + c->relieved));
+    return fmax(LEAST_SHARE, RELIEF_SHARE - c->config.margin * c->relieved);
+}
+
+/* ---- learning from restorations ----------------------------------------------
+ *
+ * A device whose core is shared looks little disturbed while it has little to
+ * do, and is slow once it has more: what is measured at a pruned level is a
+ * lower bound for fuller ones. So the slowdown at which a slice was relieved
+ * (`heavy`) goes on to hold for fuller levels, until what is measured at the
+ * present one has clearly fallen from what it was at first (`light`); where
+ * the present level shows nothing of the contention, until a while has passed.
+ * And a restoration that had to be undone all the same is remembered: the
+ * level to blame is not tried again for a while. That while doubles with each
+ * failure. */
+
+static double wait_s(const struct controller *c) {
+    return c->config.restore_ms * 1e-3;
+}
+
+static void note_restoration(struct controller *c, double now_s, const struct planner_choice *before) {
+    c->restored_s = now_s;
+    for (int s = 0; s < c->nstages; s++) {
+        c->slice[s].restored_from = before[s].level;
+        c->slice[s].restored_slowdown = c->slice[s].slowdown.value;
+    }
+}
+
+/* The restoration has to be undone: of the slices that it gave more to do, by
+ * a lower level of their own or of what arrives, the one that has slowed most
+ * since is the reason. Barred is what gave it more to do. */
+static void note_failure(struct controller *c, double now_s) {
+    struct controller_slice *barred = NULL;
+    double most = 0;
+    for (int s = 0; s < c->nstages; s++) {
+        struct controller_slice *slice = &c->slice[s];
+        double slowed = slice->slowdown.value / slice->restored_slowdown;
+        bool own = slice->restored_from > c->choice[s].level;
+        bool arriving = s > 0 && slice[-1].restored_from > c->choice[s - 1].level;
+        if ((!own && !arriving) || slowed <= most) continue;
+        barred = own ? slice : slice - 1;
+        most = slowed;
+    }
+    if (c->undone < UNDONE_MAX) c->undone++;
+    if (!barred) return;
+    if (barred->failures < UNDONE_MAX) barred->failures++;
+    barred->barred = c->choice[barred - c->slice].level + barred->failures - 1; /* the next try is a smaller one */
+    barred->barred_s = now_s + FAILED_WITHIN * wait_s(c) * (1 << barred->failures);
+}
+
+static void note_success(struct controller *c) {
+    c->restored_s = -1;
+    c->undone = 0;
+    for (int s = 0; s < c->nstages; s++) {
+        struct controller_slice *slice = &c->slice[s];
+        if (slice->restored_from > c->choice[s].level && c->choice[s].level <= slice->barred) slice->barred = -1;
+        if (slice->barred < 0) slice->failures = 0;
+    }
+}
+
+static void note_relief(struct controller *c, double now_s, const struct planner_choice *after) {
+    for (int s = 0; s < c->nstages; s++) {
+        struct controller_slice *slice = &c->slice[s];
+        if (after[s].level <= c->choice[s].level || slice->slowdown.value < CONTENDED * slice->slowdown.calm) continue;
+        if (slice->heavy == 0) slice->heavy = slice->slowdown.value;
+        slice->heavy_s = now_s;
+        slice->light = 0;
+    }
+}
+
+static void forget_relief(struct controller *c, struct controller_slice *slice) {
+    slice->heavy = 0;
+    slice->barred = -1;
+    c->stale = true;
+}
+
+/* What is known of fuller levels, in the light of what is measured now. */
+static void review(struct controller *c, double now_s) {
+    for (int s = 0; s < c->nstages; s++) {
+        struct controller_slice *slice = &c->slice[s];
+        double calm = slice->slowdown.calm, value = slice->slowdown.value, since_s = now_s - slice->heavy_s;
+        double trial_s = FAILED_WITHIN * wait_s(c) * (1 << slice->failures);
+        if (slice->barred >= 0 && now_s >= slice->barred_s) slice->barred = -1;
+        if (slice->heavy == 0) continue;
+        if (c->choice[s].level == 0) slice->heavy = 0; /* measured itself */
+        if (slice->light == 0 && since_s > wait_s(c)) slice->light = value;
+        bool shows = slice->light > CONTENDED * calm;
+        if (shows && value - calm < 0.4 * (slice->light - calm)) {
+            forget_relief(c, slice);
+            slice->failures = c->undone = 0;
+        } else if (since_s > (shows ? TRIAL_AFTER / FAILED_WITHIN : 1) * trial_s) {
+            forget_relief(c, slice);
+        }
+    }
+    if (c->stale) controller_fill_times(c);
 }
 
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    if (!solve(c, now_s, relief_share(c, now_s), c->config.utilisation, ahead, &s)) return;
+    if (!solve(c, relief_share(c, now_s), traffic_now(c, now_s), c->config.utilisation, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
     bool feasible = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
     /* Where nothing is fast enough, go on up for any gain, but sideways or down
@@ -120,14 +244,11 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
     double least = s.value.cost > now.cost ? 1 : LEAST_SPEEDUP;
     bool faster = (double)s.value.latency < least * (double)now.latency;
     if (!feasible && !faster && !too_costly) return;
-    double wait_s = c->config.restore_ms * 1e-3;
     if (c->restored_s >= 0 && s.value.cost > now.cost) {
-        if (now_s - c->restored_s < FAILED_WITHIN * wait_s * (1 << c->undone)) {
-            if (c->undone < UNDONE_MAX) c->undone++;
-            c->undone_slowdown = largest_slowdown(c);
-        }
+        if (now_s - c->restored_s < FAILED_WITHIN * wait_s(c) * (1 << c->undone)) note_failure(c, now_s);
         c->restored_s = -1;
     }
+    note_relief(c, now_s, s.choice);
     c->relieved_s = now_s;
     c->relieved++;
     switch_to(c, now_s, s.choice, feasible ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
@@ -136,9 +257,17 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
 
 static bool room_for_more(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct planner_value now = value_of(c, c->choice, ahead);
+    struct planner_problem *p = planner_problem(c->planner);
+    unsigned levels[PLANNER_MAX_SLICES];
     if (ahead > c->nstages) return false; /* first things first */
-    if (!solve(c, now_s, 1 - 1.5 * c->config.margin, 0.95 * c->config.utilisation, ahead, s)) return false;
-    if (s->outcome != PLANNER_FEASIBLE || s->value.cost >= now.cost) return false;
+    for (int i = 0; i < c->nstages; i++) {
+        int barred = c->slice[i].barred < c->choice[i].level ? c->slice[i].barred : c->choice[i].level - 1;
+        levels[i] = p->levels[i];
+        p->levels[i] &= ~0u << (barred + 1);
+    }
+    bool solved = solve(c, 1 - 1.5 * c->config.margin, traffic_now(c, now_s), 0.95 * c->config.utilisation, ahead, s);
+    memcpy(p->levels, levels, (size_t)c->nstages * sizeof *levels);
+    if (!solved || s->outcome != PLANNER_FEASIBLE || s->value.cost >= now.cost) return false;
     return s->value.cost == 0 || (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
 }
 
@@ -166,38 +295,37 @@ static void try_out(struct controller *c, double now_s, int ahead, int in_flight
     }
     controller_fill_times(c);
     if (!room) return;
+    note_restoration(c, now_s, c->choice);
     switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
-    c->restored_s = now_s;
 }
 
 /* `idle_s`: since the last decision; without frames there was room, too. */
 static void restore(struct controller *c, double now_s, double idle_s, int ahead, int in_flight) {
-    /* what was in the way is gone, or less by half: waiting longer has lost its reason */
-    if (c->undone > 0 && largest_slowdown(c) < 0.5 * c->undone_slowdown) c->undone = 0;
-    double wait_s = c->config.restore_ms * 1e-3 * (1 << c->undone);
-    if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * wait_s) {
-        c->restored_s = -1; /* it held */
-        c->undone = 0;
-    }
+    double patience_s = wait_s(c) * (1 << c->undone);
+    if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * patience_s) note_success(c); /* it held */
     struct planner_value now = value_of(c, c->choice, ahead);
-    if (now.cost == 0 || now_s - c->checked_s < wait_s / 16) return;
+    if (now.cost == 0 || now_s - c->checked_s < patience_s / 16) return;
     c->checked_s = now_s;
     struct planner_solution s;
     bool room = room_for_more(c, now_s, ahead, &s);
-    if (!room && now_s - c->switched_s > TRIAL_AFTER * wait_s) try_out(c, now_s, ahead, in_flight);
+    if (!room && now_s - c->switched_s > TRIAL_AFTER * patience_s) try_out(c, now_s, ahead, in_flight);
     if (!room) c->room_since = -1;
-    else if (c->room_since < 0) c->room_since = now_s - fmin(idle_s, wait_s);
-    if (!room || now_s - c->room_since < wait_s) return;
+    else if (c->room_since < 0) c->room_since = now_s - fmin(idle_s, patience_s);
+    if (!room || now_s - c->room_since < patience_s) return;
+    note_restoration(c, now_s, c->choice);
     switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);
-    c->restored_s = now_s;
 }
 
 void controller_follow_exact(struct controller *c, double now_s, int waiting, int in_flight) {
+    review(c, now_s);
     int ahead = frames_ahead(c, waiting, in_flight);
     double idle_s = c->decided_s >= 0 && waiting <= 1 && in_flight == 0 ? now_s - c->decided_s : 0;
     c->decided_s = now_s;
     double limit_ms = c->config.slo_ms * (1 - c->config.margin / 2);
     struct planner_value now = value_of(c, c->choice, ahead), flowing = value_of(c, c->choice, 0);
+    double recent = traffic_now(c, now_s).recent;
+    if (recent > 0 && ahead >= QUEUE_BEGUN) /* see solve() */
+        now.latency += HORIZON * (now.bottleneck - (int64_t)(1e9 / recent));
     if (expected_ms(c, &now) <= limit_ms && now.cost <= c->cost_max) {
         c->risk_from = -1;
         restore(c, now_s, idle_s, ahead, in_flight);
@@ -207,7 +335,7 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     if (c->risk_from < 0) c->risk_from = c->narrivals;
     /* Estimates are steady by themselves; a queue may be a hiccup that passes. */
     bool only_queue = expected_ms(c, &flowing) <= limit_ms && now.cost <= c->cost_max;
-    if (only_queue && c->narrivals - c->risk_from < c->config.trigger_frames) return;
+    if (only_queue && recent == 0 && c->narrivals - c->risk_from < c->config.trigger_frames) return;
     relieve(c, now_s, ahead, in_flight);
 }
 

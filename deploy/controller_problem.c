@@ -35,12 +35,19 @@ static int64_t billionths(double share) {
     return (int64_t)llround(fmax(0, fmin(1, share)) * PLANNER_COST_ONE);
 }
 
+/* A step of level costs something, even where the measured images could not
+ * tell: else a slice would stay pruned for nothing. */
+#define LEAST_STEP 0.0002
+
 static void slice_costs(struct controller *c, struct planner_problem *p, const struct accuracy *accuracy, int s) {
     const struct controller_slice *slice = &c->slice[s];
+    double before = 0;
     for (int l = 0; l < c->nlevels; l++) {
         double cost = 0;
         for (int b = slice->first_block; b < slice->first_block + slice->nblocks; b++)
             cost += accuracy ? accuracy->block[b * c->nlevels + l] : 0.01 * l / c->nblocks;
+        if (l > 0) cost = fmax(cost, before + LEAST_STEP);
+        before = cost;
         p->slice_cost[s * c->nlevels + l] = billionths(cost);
     }
     if (s == 0 || !accuracy) return;
@@ -115,6 +122,8 @@ void controller_fill_times(struct controller *c) {
         const struct controller_slice *slice = &c->slice[s];
         for (int own = 0; own < n; own++) {
             double factor = estimate_slowdown_at(&slice->slowdown, own) * 1e6;
+            if (own < c->choice[s].level && slice->heavy > slice->slowdown.value)
+                factor *= slice->heavy / slice->slowdown.value;
             for (int in = 0; in < n; in++)
                 p->compute[(s * n + own) * n + in] = nanoseconds(slice->profile_ms[own * n + in] * factor);
         }

@@ -131,6 +131,21 @@ bool estimate_slowdown_trusted(const struct estimate_slowdown *s) {
     return s->level < 0 || s->trusted[s->level];
 }
 
+bool estimate_slowdown_hasten(struct estimate_slowdown *s) {
+    struct estimate *e = &s->ratio;
+    if (e->samples < ESTIMATE_MIN || e->run < 2) return false;
+    double two[2];
+    latest(e, 2, two);
+    double least = fmin(two[0], two[1]);
+    if (least < ESTIMATE_HASTY * e->value) return false;
+    e->value = least;
+    e->samples = 2;
+    e->evidence = 0;
+    e->run = 0;
+    s->value = fmax(e->value, estimate_mean_value(&s->mean));
+    return true;
+}
+
 void estimate_slowdown_calm(struct estimate_slowdown *s) {
     assume_calm(s);
     s->reference = -1;
@@ -205,14 +220,22 @@ bool estimate_rate_add(struct estimate_rate *r, double now_s) {
     return true;
 }
 
-double estimate_rate_per_s(const struct estimate_rate *r, double now_s) {
-    if (r->count < ESTIMATE_EVENTS_MIN) return 0;
+/* Over the latest `count` events. */
+static double rate_over(const struct estimate_rate *r, double now_s, int count) {
     int last = (r->next + ESTIMATE_EVENTS - 1) % ESTIMATE_EVENTS;
-    double first = r->at_s[(r->next + ESTIMATE_EVENTS - r->count) % ESTIMATE_EVENTS];
+    double first = r->at_s[(r->next + ESTIMATE_EVENTS - count) % ESTIMATE_EVENTS];
     /* the interval under way counts once it is longer than the mean of the others */
-    double mean = (r->at_s[last] - first) / (r->count - 1);
-    if (now_s - r->at_s[last] > mean) mean = (now_s - first) / r->count;
+    double mean = (r->at_s[last] - first) / (count - 1);
+    if (now_s - r->at_s[last] > mean) mean = (now_s - first) / count;
     return mean > 0 ? 1 / mean : 0;
+}
+
+double estimate_rate_per_s(const struct estimate_rate *r, double now_s) {
+    return r->count < ESTIMATE_EVENTS_MIN ? 0 : rate_over(r, now_s, r->count);
+}
+
+double estimate_rate_recent(const struct estimate_rate *r, double now_s) {
+    return r->count <= ESTIMATE_RECENT ? 0 : rate_over(r, now_s, ESTIMATE_RECENT + 1);
 }
 
 /* ---- a spread ---- */

@@ -87,6 +87,10 @@ void estimate_slowdown_reset(struct estimate_slowdown *slowdown);
 void estimate_slowdown_restart(struct estimate_slowdown *slowdown);
 enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, double now_s, int level,
                                           double measured_ms, double profiled_ms);
+/* Believes the latest two samples, if both are far above the value: for when
+ * something else, a queue in front of the device, says the same. */
+#define ESTIMATE_HASTY 1.8
+bool estimate_slowdown_hasten(struct estimate_slowdown *slowdown);
 /* What `level` takes, over what the profile says. */
 double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);
 /* Whether what is measured at the present level says anything about others. */
@@ -98,7 +102,7 @@ void estimate_slowdown_calm(struct estimate_slowdown *slowdown);
  *
  * Events per second over the latest ESTIMATE_EVENTS of them, up to now: a
  * silence counts. */
-enum { ESTIMATE_EVENTS = 64, ESTIMATE_EVENTS_MIN = 8 };
+enum { ESTIMATE_EVENTS = 64, ESTIMATE_EVENTS_MIN = 8, ESTIMATE_RECENT = 8 };
 
 struct estimate_rate {
     double at_s[ESTIMATE_EVENTS];
@@ -110,6 +114,8 @@ void estimate_rate_reset(struct estimate_rate *rate);
 bool estimate_rate_add(struct estimate_rate *rate, double now_s);
 /* 0 before ESTIMATE_EVENTS_MIN events. */
 double estimate_rate_per_s(const struct estimate_rate *rate, double now_s);
+/* Likewise over the latest ESTIMATE_RECENT + 1: a burst's own rate, if less sure. */
+double estimate_rate_recent(const struct estimate_rate *rate, double now_s);
 
 /* ---- a spread ----------------------------------------------------------------------
  *

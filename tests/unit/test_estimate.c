@@ -188,6 +188,35 @@ static void test_rate(void **state) {
     close_to(estimate_rate_per_s(&r, 20), 0, 0);
 }
 
+/* Two samples are believed in haste only if both are far above. */
+static void test_haste(void **state) {
+    struct estimate_slowdown s;
+    estimate_slowdown_reset(&s);
+    double t = 0;
+    for (int i = 0; i < 20; i++) estimate_slowdown_add(&s, t += 0.02, 0, 10, 10);
+    assert_false(estimate_slowdown_hasten(&s));
+    estimate_slowdown_add(&s, t += 0.02, 0, 30, 10);
+    assert_false(estimate_slowdown_hasten(&s));
+    estimate_slowdown_add(&s, t += 0.02, 0, 10, 10);
+    assert_false(estimate_slowdown_hasten(&s));
+    estimate_slowdown_add(&s, t += 0.02, 0, 31, 10);
+    estimate_slowdown_add(&s, t += 0.02, 0, 29, 10);
+    assert_true(estimate_slowdown_hasten(&s));
+    close_to(s.ratio.value, 2.9, 1e-9);
+}
+
+/* A burst shows in the recent rate at once, in the long run's hardly. */
+static void test_recent_rate(void **state) {
+    struct estimate_rate r;
+    estimate_rate_reset(&r);
+    close_to(estimate_rate_recent(&r, 0), 0, 0);
+    for (int i = 0; i <= 60; i++) estimate_rate_add(&r, 0.1 * i);
+    close_to(estimate_rate_recent(&r, 6), 10, 1e-9);
+    for (int i = 1; i <= ESTIMATE_RECENT; i++) estimate_rate_add(&r, 6 + 0.02 * i);
+    close_to(estimate_rate_recent(&r, 6.16), 50, 1e-6);
+    assert_true(estimate_rate_per_s(&r, 6.16) < 12);
+}
+
 static void test_spread(void **state) {
     struct estimate_spread s;
     estimate_spread_reset(&s);
@@ -211,6 +240,8 @@ int main(void) {
         cmocka_unit_test(test_real_change_is_not_learnt),
         cmocka_unit_test(test_mean_of_time_slices),
         cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_haste),
+        cmocka_unit_test(test_recent_rate),
         cmocka_unit_test(test_spread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
