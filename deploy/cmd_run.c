@@ -73,6 +73,7 @@ enum status cmd_run(int argc, char **argv, struct err *err) {
         { "--credits", 0, OPTION_INT, &config.credits, "N", "frames in flight, 0: workers + 2" },
         { "--connect-timeout", 0, OPTION_DOUBLE, &config.connect_timeout_s, "S", "for all workers to be ready" },
         { "--takeover", 0, OPTION_DOUBLE, &config.takeover_s, "S", "without a worker until others do its part; 0: never" },
+        { "--recut", 0, OPTION_DOUBLE, &config.recut_s, "S", "with stages out of balance until cuts are moved; 0: never" },
         { "--timeout", 0, OPTION_DOUBLE, &config.timeout_s, "S", "give up after so long without a result; 0: never" },
         { 0 },
     };

@@ -177,6 +177,7 @@ static void on_status(struct peer *p, const struct wire_message *m, double now_s
     if (p->known && s->incarnation != p->status.incarnation) {
         lose(p, "was restarted");
         p->restarted = true;
+        p->load.stage_s = 0; /* who knows what it is like now */
         for (int i = 0; i < WIRE_POSTS; i++) p->post[i].assigned_s = -1e9;
     } else if (p->known && s->breaks != p->status.breaks) {
         p->disturbed = true;
@@ -267,6 +268,7 @@ static void follow(double *value, double latest) {
 void peer_count(struct peer *p, const struct wire_choice *choice, const struct wire_time *time, double link_bytes,
                 double link_s) {
     p->load.frames++;
+    p->load.latest_s = log_now_s();
     p->load.choice = *choice;
     follow(&p->load.stage_s, (time->decode_us + time->compute_us + time->encode_us) * 1e-6);
     if (link_bytes > 0 && link_s > 0) follow(&p->load.bytes_per_s, link_bytes / link_s);

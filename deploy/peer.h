@@ -20,8 +20,9 @@
 struct peer_load {
     int64_t frames;
     struct wire_choice choice; /* of the latest */
-    double stage_s;            /* decoding, computing, encoding: follows the latest ones */
+    double stage_s;            /* decoding, computing, encoding: follows the latest ones; 0: not known */
     double bytes_per_s;        /* of the link into it, likewise; 0: not known */
+    double latest_s;           /* when the latest came back */
 };
 
 /* What the worker is to be in one layout. */

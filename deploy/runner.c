@@ -13,7 +13,7 @@ static const double MEASURE_S = 180, FINISH_S = 10, REPLICA_S = 2;
 
 struct runner_config runner_defaults(void) {
     return (struct runner_config){ .results = "results.sqlite", .policy = CONTROLLER_POLICIES, .slo_ms = -1, .queue = 16,
-                                   .connect_timeout_s = 30, .takeover_s = 5 };
+                                   .connect_timeout_s = 30, .takeover_s = 5, .recut_s = 120 };
 }
 
 const char *runner_overload_name(enum runner_overload overload) {
@@ -328,6 +328,7 @@ static enum status run(struct runner *r, struct err *err) {
     enum status status = wait_ready(r, err);
     if (!status && r->policy != CONTROLLER_STATIC) status = measure(r, err);
     if (!status) status = runner_start_governor(r, r->layout, err);
+    if (!status) status = runner_recut_begin(r, r->layout, err);
     if (status) return status;
     int64_t left = source_left(r->source);
     r->shows_progress = left >= 0 && !source_live(r->source);
@@ -351,6 +352,7 @@ static void close_all(struct runner *r) {
     reorder_free(&r->results);
     source_destroy(&r->source);
     plan_destroy(&r->start);
+    recut_destroy(&r->recut);
     runner_layout_close(r);
     model_destroy(&r->model);
     cluster_destroy(&r->cluster);

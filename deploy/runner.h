@@ -36,6 +36,7 @@ struct runner_config {
     const char *keys, *name;  /* folder and whose, or NULL */
     double connect_timeout_s; /* for all workers to be ready at the start */
     double takeover_s;        /* without a worker before others take over from it; 0: never */
+    double recut_s;           /* conditions must last before cuts are moved; 0: never */
     double timeout_s;         /* without any result while frames are owed; 0: no limit */
     bool json;                /* results on stdout as they land */
     const char *summary;      /* JSON file, or NULL */

@@ -8,7 +8,6 @@
 #include "deploy/runner_internal.h"
 
 #include "common/file.h"
-#include "common/json.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +19,6 @@ enum {
     AHEAD_IN_MEMORY = 64, /* the former if they hold their bytes */
     CAREFUL = 3,        /* attempts after which a frame goes alone, so that no other pays for it */
     MOST_ATTEMPTS = 12, /* whatever it does to the workers, it will not be different the next time */
-    COLLECT = 64,
 };
 static const double STALL_MS = 2000, STALL_MAX_MS = 60000;
 static const double STALL_UNKNOWN_MS = 10000; /* before the first result */
@@ -35,86 +33,6 @@ int64_t runner_owed(const struct runner *r) {
 
 static bool is_paced(const struct runner *r) {
     return source_paced(r->source);
-}
-
-/* ---- results ---- */
-
-static void plan_text(const struct frame *f, int nstages, char *levels, char *links, size_t size) {
-    size_t a = 0, b = 0;
-    for (int i = 0; i < nstages && a < size && b < size; i++) {
-        const struct wire_choice *c = &f->choice[i];
-        a += (size_t)snprintf(levels + a, size - a, "%s%d", i ? "," : "", c->level);
-        b += (size_t)snprintf(links + b, size - b, "%s%d:%s", i ? "," : "", c->link, codec_name((enum codec)c->codec));
-    }
-}
-
-static void stages_text(const struct wire_frame *result, char *text, size_t size) {
-    size_t n = (size_t)snprintf(text, size, "[");
-    for (int i = 0; result && i < result->nstages && n < size; i++) {
-        const struct wire_time *t = &result->time[i];
-        n += (size_t)snprintf(text + n, size - n,
-                              "%s{\"queue_ms\":%.3f,\"decode_ms\":%.3f,\"compute_ms\":%.3f,\"encode_ms\":%.3f,"
-                              "\"bytes\":%u}",
-                              i ? "," : "", t->queue_us / 1e3, t->decode_us / 1e3, t->compute_us / 1e3,
-                              t->encode_us / 1e3, t->bytes);
-    }
-    if (n < size) snprintf(text + n, size - n, "]");
-}
-
-static const char *label_name(const struct model *m, int label, char text[32]) {
-    if (label >= 0 && label < m->nlabels) return m->labels[label];
-    snprintf(text, 32, "%d", label);
-    return text;
-}
-
-/* Hands the frame's result to the journal; the frame is owned by r->storing then. */
-static enum status store(struct runner *r, struct frame *f, const struct wire_frame *result, struct err *err) {
-    char levels[WIRE_MAX_STAGES * 4], links[WIRE_MAX_STAGES * 12], stages[WIRE_MAX_STAGES * 128], name[32];
-    levels[0] = links[0] = '\0';
-    if (f->attempt) plan_text(f, f->nstages, levels, links, sizeof levels);
-    stages_text(result, stages, sizeof stages);
-    struct journal_result row = {
-        .seq = f->seq, .label = f->label, .name = f->label >= 0 ? label_name(r->model, f->label, name) : NULL,
-        .prob = f->prob, .due_ms = f->due_ms, .sent_ms = f->sent_ms, .levels = levels[0] ? levels : NULL,
-        .links = links[0] ? links : NULL, .stages = stages, .attempts = (int)f->attempt, .error = f->error,
-    };
-    enum status status = journal_store(r->journal, &row, err);
-    if (!status) status = frame_set_add(&r->storing, f, err);
-    if (status) {
-        frame_free(&f);
-        return status;
-    }
-    free(f->bytes);
-    f->bytes = NULL;
-    return STATUS_OK;
-}
-
-static enum status store_error(struct runner *r, struct frame *f, const char *reason, struct err *err) {
-    f->label = -1;
-    f->error = strdup(reason);
-    if (!f->error) {
-        frame_free(&f);
-        return err_memory(err, "frame");
-    }
-    return store(r, f, NULL, err);
-}
-
-static enum status fail(struct runner *r, struct frame *f, const char *reason, struct err *err) {
-    log_warn("%s: %s", f->path, reason);
-    return store_error(r, f, reason, err);
-}
-
-/* A frame that was dropped or refused. There may be many: the log counts them. */
-static enum status give_up(struct runner *r, struct frame *f, const char *reason, struct err *err) {
-    double now_s = log_now_s();
-    r->shed++;
-    if (now_s - r->shed_s >= 1) {
-        log_warn("overloaded: %zu frames wait; %lld more %.7s", r->waiting.count, (long long)(r->shed - r->shed_told),
-                 reason);
-        r->shed_told = r->shed;
-        r->shed_s = now_s;
-    }
-    return store_error(r, f, reason, err);
 }
 
 /* ---- acceptance ---- */
@@ -186,7 +104,7 @@ static enum status accept_frame(struct runner *r, struct source_frame *f, struct
     }
     r->next_seq++;
     governor_arrival(r->layout->governor, log_now_s());
-    return refused ? give_up(r, refused, JOURNAL_REFUSED, err) : STATUS_OK;
+    return refused ? runner_give_up(r, refused, JOURNAL_REFUSED, err) : STATUS_OK;
 }
 
 /* What --overload drop-oldest says about the frames that wait. */
@@ -197,7 +115,7 @@ static enum status drop_oldest(struct runner *r, struct err *err) {
         const struct frame *head = frame_queue_head(&r->waiting);
         bool late = head && r->slo_ms > 0 && now_ms - head->due_ms > r->slo_ms;
         if (!late && (int)r->waiting.count <= r->config->queue) break;
-        status = give_up(r, frame_queue_pop(&r->waiting), JOURNAL_DROPPED, err);
+        status = runner_give_up(r, frame_queue_pop(&r->waiting), JOURNAL_DROPPED, err);
     }
     return status;
 }
@@ -313,10 +231,10 @@ enum status runner_send(struct runner *r, struct err *err) {
         struct err trouble;
         enum status status = STATUS_OK;
         if (f->attempt >= MOST_ATTEMPTS) {
-            status = fail(r, f, "no result in 12 attempts: it stops the workers", err);
+            status = runner_fail(r, f, "no result in 12 attempts: it stops the workers", err);
         } else if (read_bytes(f, &trouble)) {
             bool gone = strncmp(f->path, "stdin:", 6) == 0;
-            status = fail(r, f, gone ? "it came on standard input before the interruption" : trouble.text, err);
+            status = runner_fail(r, f, gone ? "it came on standard input before the interruption" : trouble.text, err);
         } else {
             status = transmit(r, f, err);
         }
@@ -423,19 +341,22 @@ static enum status on_result(struct runner *r, struct peer *peer, const struct w
     double took = now - f->resent_ms;
     r->typical_ms = took > r->typical_ms ? took : r->typical_ms + (took - r->typical_ms) / 32;
     if (latest) count_stages(r, f, result);
-    if (latest && f->layout == r->layout->number) inform_governor(r, f, result);
+    if (latest && f->layout == r->layout->number) {
+        inform_governor(r, f, result);
+        runner_recut_report(r, f, result);
+    }
     enum status status = STATUS_OK;
     if (latest) status = requeue(r, was_overtaken, f, err);
     if (status) {
         frame_free(&f);
         return status;
     }
-    return store(r, f, result, err);
+    return runner_store(r, f, result, err);
 }
 
 static enum status on_failed(struct runner *r, const struct wire_failed *m, struct err *err) {
     struct frame *f = claim(r, m->seq);
-    return f ? fail(r, f, m->text, err) : STATUS_OK;
+    return f ? runner_fail(r, f, m->text, err) : STATUS_OK;
 }
 
 enum status runner_serve(struct runner *r, struct err *err) {
@@ -488,69 +409,4 @@ enum status runner_repair(struct runner *r, struct err *err) {
         return requeue(r, was_sent_by, &by_ms, err);
     }
     return STATUS_OK;
-}
-
-/* ---- what the journal has stored ---- */
-
-static enum status print_json(const struct runner *r, const struct frame *f, struct err *err) {
-    char levels[WIRE_MAX_STAGES * 4], links[WIRE_MAX_STAGES * 12], name[32];
-    cJSON *o = cJSON_CreateObject();
-    bool good = o && cJSON_AddNumberToObject(o, "seq", (double)f->seq) && cJSON_AddStringToObject(o, "file", f->path);
-    if (f->error) good = good && cJSON_AddStringToObject(o, "error", f->error);
-    else
-        good = good && cJSON_AddStringToObject(o, "label", label_name(r->model, f->label, name)) &&
-               cJSON_AddNumberToObject(o, "prob", round(f->prob * 1e6) / 1e6);
-    if (f->truth >= 0) good = good && cJSON_AddStringToObject(o, "truth", r->model->labels[f->truth]);
-    good = good && cJSON_AddNumberToObject(o, "latency_ms", round(f->latency_ms * 1e3) / 1e3);
-    if (f->attempt) {
-        plan_text(f, f->nstages, levels, links, sizeof levels);
-        good = good && cJSON_AddStringToObject(o, "levels", levels) && cJSON_AddStringToObject(o, "links", links) &&
-               cJSON_AddNumberToObject(o, "attempts", f->attempt);
-    }
-    char *text = good ? cJSON_PrintUnformatted(o) : NULL;
-    cJSON_Delete(o);
-    if (!text) return err_memory(err, "result");
-    bool written = puts(text) >= 0;
-    cJSON_free(text);
-    return written ? STATUS_OK : err_errno(err, "standard output");
-}
-
-static enum tally_outcome outcome_of(const struct frame *f) {
-    if (!f->error) return TALLY_DONE;
-    if (strcmp(f->error, JOURNAL_DROPPED) == 0) return TALLY_DROPPED;
-    return strcmp(f->error, JOURNAL_REFUSED) == 0 ? TALLY_REFUSED : TALLY_FAILED;
-}
-
-static enum status print_results(struct runner *r, struct err *err) {
-    bool any = false;
-    enum status status = STATUS_OK;
-    for (struct frame *f; !status && (f = reorder_take(&r->results)); any = true) {
-        status = print_json(r, f, err);
-        frame_free(&f);
-    }
-    return status || !any || fflush(stdout) == 0 ? status : err_errno(err, "standard output");
-}
-
-enum status runner_collect(struct runner *r, struct err *err) {
-    for (;;) {
-        struct journal_stored stored[COLLECT];
-        int n;
-        enum status status = journal_collect(r->journal, stored, COLLECT, &n, err);
-        if (status) return status;
-        for (int i = 0; i < n; i++) {
-            struct frame *f = frame_set_find(&r->storing, stored[i].seq);
-            if (!f) continue;
-            frame_set_remove(&r->storing, f);
-            double latency = stored[i].latency_ms;
-            r->progress_s = log_now_s();
-            tally_add(&r->tally, outcome_of(f), latency / 1e3, r->slo_ms / 1e3);
-            if (!f->error)
-                governor_result(r->layout->governor, r->progress_s, latency, f->sent_ms - f->due_ms, f->queue_ms);
-            f->latency_ms = latency;
-            if (!reorder_done(&r->results, f->seq, f)) frame_free(&f); /* nobody wants to see it */
-        }
-        status = print_results(r, err);
-        if (status) return status;
-        if (n < COLLECT) return STATUS_OK;
-    }
 }

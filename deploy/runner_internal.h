@@ -1,5 +1,7 @@
 /* The runner's state, shared by its files: runner.c (setting up, the loop),
- * runner_frames.c (frames from acceptance to result), runner_summary.c. */
+ * runner_layout.c (who serves which slice), runner_recut.c, runner_governor.c,
+ * runner_frames.c (frames on their way), runner_results.c, runner_metrics.c,
+ * runner_summary.c. */
 #ifndef ESPALIER_RUNNER_INTERNAL_H
 #define ESPALIER_RUNNER_INTERNAL_H
 
@@ -13,6 +15,7 @@
 #include "deploy/keys.h"
 #include "deploy/metrics.h"
 #include "deploy/peer.h"
+#include "deploy/recut.h"
 #include "deploy/reorder.h"
 #include "deploy/runner.h"
 #include "deploy/slices.h"
@@ -54,6 +57,7 @@ struct runner {
     struct cutting *cutting; /* likewise, before it has its slices */
     uint32_t nlayouts;     /* made so far */
     char cuts[512];        /* of a layout with all stages, "": where they fall */
+    struct recut *recut;   /* of the present layout, or NULL: they stay */
     struct layout_places wanted; /* and since when */
     double wanted_s;
     bool there[CLUSTER_MAX_WORKERS]; /* workers that layouts may use */
@@ -115,7 +119,20 @@ enum status runner_take(struct runner *r, struct err *err) MUST_CHECK;  /* from 
 enum status runner_send(struct runner *r, struct err *err) MUST_CHECK;
 enum status runner_serve(struct runner *r, struct err *err) MUST_CHECK; /* what the peers say */
 enum status runner_repair(struct runner *r, struct err *err) MUST_CHECK; /* what may have been lost */
+
+/* runner_results.c. All take the frame over. */
+/* Hands its result to the journal. */
+enum status runner_store(struct runner *r, struct frame *frame, const struct wire_frame *result,
+                         struct err *err) MUST_CHECK;
+enum status runner_fail(struct runner *r, struct frame *frame, const char *reason, struct err *err) MUST_CHECK;
+/* Dropped or refused. */
+enum status runner_give_up(struct runner *r, struct frame *frame, const char *reason, struct err *err) MUST_CHECK;
 enum status runner_collect(struct runner *r, struct err *err) MUST_CHECK; /* from the journal */
+
+/* runner_recut.c */
+enum status runner_recut_begin(struct runner *r, struct layout *layout, struct err *err) MUST_CHECK;
+void runner_recut_report(struct runner *r, const struct frame *frame, const struct wire_frame *result);
+void runner_recut(struct runner *r, double now_s); /* sets r->cuts when it is time */
 
 /* runner_metrics.c: the page; `runner` is a struct runner. */
 void runner_write_metrics(void *runner, FILE *page);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 static const double BACK_S = 1;     /* how long a worker must be there before it is used again */
+static const double STALE_S = 30;
 static const double SETTLE_S = 0.3; /* how long another layout must be wanted: faults come in groups */
 
 /* ---- making ---- */
@@ -98,11 +99,19 @@ static int frames_at(const struct runner *r, uint8_t peer) {
     return n;
 }
 
-/* The least loaded: the one that would be through with the frame first, by the
- * frames on their way to it and the time it takes for one. */
+/* How long a worker is busy with the frames on their way to it and one more. How
+ * fast it is counts for less the longer ago it was seen: it may have recovered. */
+static double load_of(const struct runner *r, int peer, double now_s) {
+    const struct peer_load *load = &r->peers[peer].load;
+    double stage_s = load->stage_s / (1 + (now_s - load->latest_s) / STALE_S);
+    return (frames_at(r, (uint8_t)peer) + 1) * (load->stage_s > 0 ? stage_s : 1e-9);
+}
+
+/* The least loaded of each stage: who would be through with the frame first. */
 void runner_route(const struct runner *r, const struct layout *l, struct frame *f) {
     uint8_t reach[WIRE_MAX_STAGES], next = UINT8_MAX;
     bool ready = reachable(r, l, reach);
+    double now_s = log_now_s();
     assert(ready);
     (void)ready;
     f->layout = l->number;
@@ -112,10 +121,8 @@ void runner_route(const struct runner *r, const struct layout *l, struct frame *
         int best = -1;
         double least = 0;
         for (int i = 0; i < stage->count; i++) {
-            const struct peer *p = &r->peers[stage->worker[i]];
             if (!(reach[s] & next & 1u << i)) continue;
-            double load = stage->count > 1 ? frames_at(r, (uint8_t)stage->worker[i]) + 1 : 1;
-            load *= p->load.stage_s > 0 ? p->load.stage_s : 1e-9; /* not known yet: try it */
+            double load = stage->count > 1 ? load_of(r, stage->worker[i], now_s) : 0;
             if (best < 0 || load < least) best = i, least = load;
         }
         assert(best >= 0);
@@ -196,13 +203,16 @@ static void drop_next(struct runner *r) {
 static enum status go_over(struct runner *r, struct err *err) {
     char text[400];
     enum status status = runner_start_governor(r, r->next, err);
+    if (!status) status = runner_recut_begin(r, r->next, err);
     if (status) return status;
     for (int s = 0; s < r->next->places.nstages; s++) slices_release(r->next->slices, s);
     r->old = r->layout;
     r->layout = r->next;
     r->next = NULL;
+    char cuts[200];
     layout_text(r->cluster, &r->layout->places, text, sizeof text);
-    log_info("layout %u: %s", r->layout->number, text);
+    slices_text(r->layout->slices, cuts, sizeof cuts);
+    log_info("layout %u: %s%s%s", r->layout->number, text, cuts[0] ? ", cut behind " : "", cuts);
     if (!runner_layout_ready(r, r->old)) return drop_old(r, err);
     return STATUS_OK;
 }
@@ -237,10 +247,11 @@ enum status runner_relayout(struct runner *r, double now_s, struct err *err) {
     struct layout_places wanted;
     bool old_is_empty = true;
     enum status status = STATUS_OK;
-    if (r->config->takeover_s <= 0 || r->stopping) return STATUS_OK;
+    if (r->stopping) return STATUS_OK;
     for (int i = 0; i < r->sent.count && r->old; i++) old_is_empty &= r->sent.frames[i]->layout != r->old->number;
     if (r->old && old_is_empty) status = drop_old(r, err);
-    judge_workers(r, now_s);
+    if (r->config->takeover_s > 0) judge_workers(r, now_s);
+    runner_recut(r, now_s);
     layout_choose(r->cluster, r->there, &wanted);
     bool serves = !wanted.nstages || (layout_serves(&r->layout->places, &wanted, r->there) &&
                                       strcmp(r->layout->cuts, cuts_for(r, &wanted)) == 0);

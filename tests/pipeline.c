@@ -77,6 +77,7 @@ static int write_frames(const struct model *model) {
 
 static void fresh(void) {
     memset(pipeline.more, 0, sizeof pipeline.more);
+    memset(pipeline.isa, 0, sizeof pipeline.isa);
     pipeline.nworkers = PIPELINE_WORKERS;
     pipeline.policy = "static";
 }
@@ -112,7 +113,10 @@ void pipeline_start_worker(int index, const char *address, const char *keys) {
     const char *program = process_program("espalier-deploy");
     snprintf(name, sizeof name, "w%d", index + 1);
     const char *argv[] = { program, "worker", "--listen", address, "--cache", pipeline_path("cache"), "--threads", threads,
-                           keys ? "--keys" : NULL, keys, "--name", name, NULL };
+                           "--name", name, NULL, NULL, NULL, NULL, NULL };
+    int n = 10;
+    if (keys) argv[n++] = "--keys", argv[n++] = keys;
+    if (pipeline.isa[index]) argv[n++] = "--cpu-mask", argv[n++] = pipeline.isa[index];
     process_start(&pipeline.worker[index], argv, pipeline_path("worker%d.log", index + 1));
     if (!process_line(&pipeline.worker[index], pipeline.address[index], sizeof pipeline.address[0], PIPELINE_PATIENCE_S))
         fail_msg("worker %d does not start: %s", index + 1, process_file(pipeline_path("worker%d.log", index + 1)));

@@ -17,6 +17,7 @@ extern struct pipeline {
     struct process worker[PIPELINE_MOST], runner;
     char address[PIPELINE_MOST][256];
     const char *more[PIPELINE_MOST]; /* lines of the worker's section in the cluster cfg, or NULL */
+    const char *isa[PIPELINE_MOST];  /* its --cpu-mask, or NULL */
     const char *policy;              /* of the runner, static unless the test sets it */
 } pipeline;
 

@@ -146,6 +146,21 @@ static void a_slow_replica_gets_less(void **unused) {
     if (frames_of(3) * 2 > frames_of(1)) fail_msg("%d frames to the slow one, %d to the other", frames_of(3), frames_of(1));
 }
 
+/* A worker that is slow for good: its blocks go to its neighbours while frames
+ * stream, and not one of them has to be sent twice. */
+static void a_slow_stage_gets_fewer_blocks(void **unused) {
+    pipeline.isa[1] = "ref"; /* several times slower than the others */
+    pipeline_start_workers(NULL);
+    pipeline_start_runner(pipeline.frames, "--fps 100 --recut 3 --frames 1200");
+    pipeline_wait_said("conditions have changed for good: cut behind ");
+    pipeline_wait_said("layout 2: w1 | w2 | w3, cut behind ");
+    pipeline_wait_results(1200);
+    pipeline_expect_exit(0);
+    assert_true(pipeline_query("SELECT count(*) FROM results WHERE error IS NULL AND attempts = 1") == 1200);
+    assert_true(pipeline_query("SELECT max(n) FROM (SELECT count(DISTINCT label) AS n FROM frames JOIN results"
+                               " USING (run_id, seq) GROUP BY path)") == 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_spare_takes_over, pipeline_teardown),
@@ -155,6 +170,7 @@ int main(void) {
         cmocka_unit_test_teardown(replicas_share_a_stage, pipeline_teardown),
         cmocka_unit_test_teardown(a_replica_goes_and_the_others_carry_on, pipeline_teardown),
         cmocka_unit_test_teardown(a_slow_replica_gets_less, pipeline_teardown),
+        cmocka_unit_test_teardown(a_slow_stage_gets_fewer_blocks, pipeline_teardown),
     };
     return cmocka_run_group_tests_name("layouts", tests, pipeline_group_setup, pipeline_group_teardown);
 }
