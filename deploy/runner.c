@@ -181,16 +181,23 @@ static const struct peer *first_not_ready(const struct runner *r) {
     return found;
 }
 
+/* The present layout's first worker that is hopeless, or NULL. */
+static const struct peer *first_hopeless(const struct runner *r) {
+    for (int i = 0; i < r->npeers; i++)
+        if (peer_post(&r->peers[i], r->layout->number) && peer_hopeless(&r->peers[i])) return &r->peers[i];
+    return NULL;
+}
+
 /* At the start some workers do not come. Spares may take over from them, and a
  * run that goes on takes what there is; else the user should know first. */
 static enum status start_without(struct runner *r, struct err *err) {
     struct layout_places places;
-    const struct peer *late = first_not_ready(r);
+    const struct peer *hopeless = first_hopeless(r), *late = hopeless ? hopeless : first_not_ready(r);
     for (int i = 0; i < r->npeers; i++) r->there[i] = peer_alive(&r->peers[i]) && !peer_hopeless(&r->peers[i]);
     layout_choose(r->cluster, r->there, &places);
     bool may = r->config->takeover_s > 0 && r->layout->number == 1 &&
                (places.nstages == r->cluster->nworkers || (places.nstages && journal_next_seq(r->journal)));
-    if (!may) return not_ready(late, peer_hopeless(late) ? STATUS_IO : STATUS_TIMEOUT, err);
+    if (!may) return not_ready(late, hopeless ? STATUS_IO : STATUS_TIMEOUT, err);
     log_warn("going on without %s: %s", late->worker->name, late->trouble);
     const char *cuts = places.nstages == r->cluster->nworkers ? r->config->cuts : NULL;
     struct layout *layout = NULL;
@@ -204,14 +211,6 @@ static enum status start_without(struct runner *r, struct err *err) {
     return STATUS_OK;
 }
 
-/* Whether one of the present layout's workers is hopeless. */
-static bool is_hopeless(const struct runner *r) {
-    bool hopeless = false;
-    for (int i = 0; i < r->npeers; i++)
-        hopeless |= peer_post(&r->peers[i], r->layout->number) && peer_hopeless(&r->peers[i]);
-    return hopeless;
-}
-
 static enum status wait_ready(struct runner *r, struct err *err) {
     double end_s = log_now_s() + r->config->connect_timeout_s, ready_s = INFINITY;
     while (!runner_layout_whole(r, r->layout)) {
@@ -222,7 +221,7 @@ static enum status wait_ready(struct runner *r, struct err *err) {
         bool ready = runner_layout_ready(r, r->layout);
         ready_s = ready ? fmin(ready_s, now_s) : INFINITY;
         if (now_s - ready_s > REPLICA_S) break; /* without a replica, for now */
-        if (!status && !ready && (now_s > end_s || is_hopeless(r))) {
+        if (!status && !ready && (now_s > end_s || first_hopeless(r))) {
             status = start_without(r, err);
             end_s = now_s + r->config->connect_timeout_s;
         }
@@ -261,7 +260,7 @@ static enum status measure(struct runner *r, struct err *err) {
             peer_measure(p, r->layout->number);
         }
         if (!missing && !runner_ready(r)) missing = first_not_ready(r);
-        if (missing && is_hopeless(r)) return not_ready(first_not_ready(r) ? first_not_ready(r) : missing, STATUS_IO, err);
+        if (first_hopeless(r)) return not_ready(first_hopeless(r), STATUS_IO, err);
         if (!missing) return STATUS_OK;
         if (log_now_s() > end_s)
             return err_set(err, STATUS_TIMEOUT, "%s: its latencies were not measured within %.0f s",
