@@ -116,8 +116,11 @@ double journal_now_ms(const struct journal *j) {
 
 static enum status database_error(const struct journal *j, struct err *err) {
     int code = j->db ? sqlite3_errcode(j->db) : SQLITE_NOMEM;
-    err_set(err, STATUS_IO, "%s: %s", j->path, j->db ? sqlite3_errmsg(j->db) : "out of memory");
-    if (code == SQLITE_FULL) err_hint(err, "free some space and give the same command again: it goes on from here");
+    /* Where its shared memory cannot grow, SQLite says no more than that. */
+    bool full = code == SQLITE_FULL || (j->db && sqlite3_extended_errcode(j->db) == SQLITE_IOERR_SHMSIZE);
+    err_set(err, STATUS_IO, "%s: %s", j->path,
+            full ? "database or disk is full" : j->db ? sqlite3_errmsg(j->db) : "out of memory");
+    if (full) err_hint(err, "free some space and give the same command again: it goes on from here");
     if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
         err_hint(err, "another program is writing to it; close that first");
     if (code == SQLITE_NOTADB || code == SQLITE_CORRUPT) err_hint(err, "give another file with --results");
