@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check bench bench-accuracy bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -196,6 +196,11 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_SRC))
 $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$(CONFIG)),,$(B)/tests/fuzz/replay.o) $(B)/libdeploy.a $(B)/libcommon.a
 	$(LINK) -o $@ $(DEPLOY_LIBS)
+# What a machine does to a program that writes, preloaded by test_soak.
+$(B)/tests/libfaults.so: tests/preload/faults.c
+	@mkdir -p $(@D)
+	$(Q)$(if $(filter 0,$(V)),echo "  LINK  $@";) $(CC) -std=c11 -D_GNU_SOURCE -O1 -fPIC -shared -o $@ $< -ldl
+$(B)/tests/net/test_soak: $(B)/tests/libfaults.so
 $(B)/tests/%: $(B)/tests/%.o $(B)/libtests.a $(B)/libdeploy.a $(if $(CROSS),,$(B)/libtrain.a) $(B)/libcommon.a
 	$(LINK) -o $@ -lcmocka $(DEPLOY_LIBS) $(if $(CROSS),,-ldnnl -lgomp)
 .PRECIOUS: $(B)/tests/%.o
@@ -206,6 +211,9 @@ check: all $(FAST_BIN)
 ## test: every test
 test: all $(FAST_BIN) $(SLOW_BIN) $(FUZZ_BIN)
 	$(Q)tests/run.sh $(B) $(FAST_BIN) $(SLOW_BIN) $(FUZZ_BIN) $(FAST_SH) $(SLOW_SH)
+## soak: 200 rounds of faults at random against a cluster of real processes, a quarter of an hour; SOAK_ROUNDS, SOAK_SEED
+soak: deploy $(B)/tests/net/test_soak
+	$(Q)SOAK_ROUNDS=$${SOAK_ROUNDS:-200} $(B)/tests/net/test_soak
 ## asan: build and test with the address and undefined-behaviour sanitizers
 asan ubsan:
 	$(Q)$(MAKE) --no-print-directory CONFIG=asan test

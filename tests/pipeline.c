@@ -173,8 +173,12 @@ void pipeline_wait_results(int count) {
             fail_msg("result %d of %d does not come: %s", i + 1, count, process_file(pipeline_path("runner.log")));
 }
 
-int pipeline_teardown(void **unused) {
+void pipeline_remove_results(void) {
     static const char *const left[] = { "results.sqlite", "results.sqlite-wal", "results.sqlite-shm" };
+    for (int i = 0; i < 3; i++) unlink(pipeline_path("%s", left[i]));
+}
+
+int pipeline_teardown(void **unused) {
     char command[256];
     process_signal(&pipeline.runner, SIGKILL);
     process_wait(&pipeline.runner, PIPELINE_PATIENCE_S);
@@ -182,7 +186,7 @@ int pipeline_teardown(void **unused) {
         process_signal(&pipeline.worker[i], SIGKILL);
         process_wait(&pipeline.worker[i], PIPELINE_PATIENCE_S);
     }
-    for (int i = 0; i < 3; i++) unlink(pipeline_path("%s", left[i]));
+    pipeline_remove_results();
     snprintf(command, sizeof command, "rm -rf %s/keys %s/apart %s/cache", pipeline.folder, pipeline.folder,
              pipeline.folder);
     fresh();

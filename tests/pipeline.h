@@ -48,6 +48,7 @@ void pipeline_wait_results(int count);
 
 /* The first value of the results database's answer. */
 double pipeline_query(const char *sql);
+void pipeline_remove_results(void);
 /* Every frame has one result, and it is what one device would have said. */
 void pipeline_expect_all_results(void);
 

@@ -86,6 +86,11 @@ void process_signal(struct process *p, int signal_number) {
     if (p->pid > 0) kill(p->pid, signal_number);
 }
 
+bool process_ended(const struct process *p) {
+    siginfo_t info = { 0 };
+    return p->pid <= 0 || waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0;
+}
+
 void process_close_input(struct process *p) {
     if (p->in_fd >= 0) close(p->in_fd);
     p->in_fd = -1;

@@ -23,6 +23,8 @@ void process_start(struct process *process, const char *const argv[], const char
  * when the time is over. */
 bool process_line(struct process *process, char *line, size_t size, double timeout_s);
 void process_signal(struct process *process, int signal_number);
+/* Whether it has ended; process_wait() says how. */
+bool process_ended(const struct process *process);
 /* Closes its standard input. */
 void process_close_input(struct process *process);
 /* Reads standard output to its end, and returns the exit status; -1: killed by

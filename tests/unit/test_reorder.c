@@ -17,10 +17,10 @@ static void any_order_comes_out_in_order(void **unused) {
     int64_t expected = 0, taken = 0, value = 0;
     for (int done = 0; done < N;) { /* at most 40 apart, as frames in flight are */
         while (expected < N && expected < taken + 40) {
-            seq[expected] = value += 1 + (int64_t)random_below(&random, 3); /* with gaps */
+            seq[expected] = value += 1 + random_below(&random, 3); /* with gaps */
             assert_int_equal(reorder_expect(&r, seq[expected++], NULL), STATUS_OK);
         }
-        int64_t i = taken + (int64_t)random_below(&random, (uint64_t)(expected - taken));
+        int64_t i = taken + random_below(&random, (int)(expected - taken));
         done += reorder_done(&r, seq[i], &seq[i]);
         assert_false(reorder_done(&r, seq[i], &seq[i])); /* once */
         for (int64_t *item; (item = reorder_take(&r)); taken++) assert_ptr_equal(item, &seq[taken]);
