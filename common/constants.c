@@ -168,9 +168,10 @@ enum status constants_find(struct constants **out, const struct model *model, st
     c->value = malloc(total * sizeof *c->value);
     c->read = calloc(total, sizeof *c->read);
     c->padded = calloc(total, sizeof *c->padded);
+    c->replaced = calloc(total, sizeof *c->replaced);
     c->stays = malloc(((size_t)model->groups->ngroups + 1) * sizeof *c->stays);
     float *scale = malloc(2 * most * sizeof *scale);
-    if (!c->first || !c->value || !c->read || !c->padded || !c->stays || !scale) {
+    if (!c->first || !c->value || !c->read || !c->padded || !c->replaced || !c->stays || !scale) {
         free(scale);
         constants_destroy(&c);
         return err_memory(err, "constants");
@@ -190,9 +191,17 @@ void constants_destroy(struct constants **constants) {
     free((*constants)->value);
     free((*constants)->read);
     free((*constants)->padded);
+    free((*constants)->replaced);
     free((*constants)->stays);
     free(*constants);
     *constants = NULL;
+}
+
+void constants_replace(struct constants *c, int layer, int channel, float mean) {
+    int at = c->first[layer + 1] + channel;
+    if (!isnan(c->value[at])) return; /* it is a constant */
+    c->value[at] = mean;
+    c->replaced[at] = true;
 }
 
 /* ---- which units go ---- */
@@ -223,7 +232,8 @@ static bool tier_can_go(const struct constants *c, const struct tier *tier, int 
 static bool carried(const struct constants *c, int layer, int channel, const struct shrink_units *units, int group,
                     int unit) {
     float v = *constants_value(c, layer, channel);
-    return !*shrink_unit(units, group, unit) && v != 0 && !isnan(v) && c->padded[c->first[layer + 1] + channel];
+    int at = c->first[layer + 1] + channel;
+    return !*shrink_unit(units, group, unit) && v != 0 && !isnan(v) && c->padded[at] && !c->replaced[at];
 }
 
 /* Whether one of the segment's units is carried; with `keep`, all that are come back. */
@@ -253,8 +263,10 @@ static void choose_stay(struct constants *c, struct shrink_units *units, int gro
                 if (s[i].group != group || !segment_carried(c, layer, &s[i], units, pass == 1)) continue;
                 needed = true;
                 for (int u = 0; u < count; u++) {
-                    float v = *constants_value(c, layer, s[i].first + u * s[i].unit);
-                    least[u] = isnan(v) ? 0 : fmin(least[u], fabs((double)v));
+                    int channel = s[i].first + u * s[i].unit;
+                    float v = *constants_value(c, layer, channel);
+                    bool is = !isnan(v) && !c->replaced[c->first[layer + 1] + channel];
+                    least[u] = is ? fmin(least[u], fabs((double)v)) : 0;
                 }
             }
         }
@@ -308,7 +320,7 @@ static void carry_row(const struct constants *c, int layer, int output, const in
         int channel = r.first + k;
         float v = *constants_value(c, source, channel);
         if (in[channel] >= 0 || v == 0 || isnan(v) || !reads(&r, k)) continue;
-        if (r.whole) {
+        if (r.whole || c->replaced[c->first[source + 1] + channel]) {
             sum += (double)v * tap_sum(&r, k);
             continue;
         }
@@ -342,18 +354,25 @@ enum status constants_carry(const struct constants *c, const struct shrink_units
     return STATUS_OK;
 }
 
-enum status constants_shrink(const struct model *model, struct model **out, struct err *err) {
-    struct constants *c = NULL;
-    struct shrink_units *units = NULL;
+enum status constants_shrink_found(struct constants *c, struct model **out, struct err *err) {
+    struct shrink_units *units;
     struct model *small = NULL;
-    enum status status = constants_find(&c, model, err);
-    if (!status) status = shrink_units_create(&units, model->groups, err);
-    if (!status) status = constants_cut(c, units, err);
-    if (!status) status = shrink_model(model, units, SHRINK_ONE_LEVEL, &small, err);
+    enum status status = shrink_units_create(&units, c->model->groups, err);
+    if (status) return status;
+    status = constants_cut(c, units, err);
+    if (!status) status = shrink_model(c->model, units, SHRINK_ONE_LEVEL, &small, err);
     if (!status) status = constants_carry(c, units, small, err);
+    shrink_units_destroy(&units);
     if (status) model_destroy(&small);
     else *out = small;
-    shrink_units_destroy(&units);
+    return status;
+}
+
+enum status constants_shrink(const struct model *model, struct model **small, struct err *err) {
+    struct constants *c;
+    enum status status = constants_find(&c, model, err);
+    if (status) return status;
+    status = constants_shrink_found(c, small, err);
     constants_destroy(&c);
     return status;
 }

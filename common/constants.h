@@ -26,17 +26,21 @@ struct constants {
     int *first;                /* [nlayers + 2] where the channels of layer i begin, at i + 1 */
     float *value;              /* of each channel of each layer; NaN: it varies */
     bool *read, *padded;       /* whether anything depends on it; and whether a padded convolution does */
+    bool *replaced;            /* it varies, but counts as `value` */
     int *stays;                /* [ngroups] the unit that stays for all constant ones, or -1 */
 };
 
 /* Of a whole network under its first batch-norm row, at full width. */
 enum status constants_find(struct constants **constants, const struct model *model, struct err *err) MUST_CHECK;
 void constants_destroy(struct constants **constants);
-/* Of channel `channel` of layer `layer`'s output. To be set where a channel
- * that varies is to be replaced by its mean. */
+/* Of channel `channel` of layer `layer`'s output. */
 static inline float *constants_value(const struct constants *c, int layer, int channel) {
     return &c->value[c->first[layer + 1] + channel];
 }
+
+/* A channel that varies counts as its mean from now on; near the borders of the image, where a
+ * padded convolution sees less of it, that is an approximation, too. */
+void constants_replace(struct constants *constants, int layer, int channel, float mean);
 
 /* Takes from `units` all those that can go; every group keeps one at least. */
 enum status constants_cut(struct constants *constants, struct shrink_units *units, struct err *err) MUST_CHECK;
@@ -44,6 +48,8 @@ enum status constants_cut(struct constants *constants, struct shrink_units *unit
 enum status constants_carry(const struct constants *constants, const struct shrink_units *units, struct model *small,
                             struct err *err) MUST_CHECK;
 
+/* Both, with shrink_model between them. */
+enum status constants_shrink_found(struct constants *constants, struct model **small, struct err *err) MUST_CHECK;
 /* All of it: `model` without what it does not need. */
 enum status constants_shrink(const struct model *model, struct model **small, struct err *err) MUST_CHECK;
 

@@ -241,13 +241,18 @@ enum status model_from_safetensors(struct model **model, struct safetensors *fil
     return from_safetensors(model, file, 0, err);
 }
 
-enum status model_load_how(struct model **model, const char *path, unsigned how, struct err *err) {
+enum status model_load_part(struct model **model, const char *path, size_t offset, size_t length, unsigned how,
+                            struct err *err) {
     struct safetensors *file;
-    enum status status = safetensors_open(&file, path, err);
+    enum status status = safetensors_open_part(&file, path, offset, length, err);
     if (status) return status;
     status = from_safetensors(model, file, how, err);
     if (status) safetensors_close(&file);
     return status;
+}
+
+enum status model_load_how(struct model **model, const char *path, unsigned how, struct err *err) {
+    return model_load_part(model, path, 0, 0, how, err);
 }
 
 enum status model_load(struct model **model, const char *path, struct err *err) {

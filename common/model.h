@@ -95,6 +95,9 @@ enum {
     MODEL_LOW_MEMORY = 2, /* pages that were read for the checksum need not stay in memory */
 };
 enum status model_load_how(struct model **model, const char *path, unsigned how, struct err *err) MUST_CHECK;
+/* From a part of a file: safetensors_open_part. */
+enum status model_load_part(struct model **model, const char *path, size_t offset, size_t length, unsigned how,
+                            struct err *err) MUST_CHECK;
 /* Whether a model loaded unverified is undamaged; of others that is known. */
 enum status model_verify(const struct model *model, struct err *err) MUST_CHECK;
 /* Says that n weights will not be read soon: their pages, where they lie in a

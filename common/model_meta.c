@@ -189,6 +189,11 @@ enum status model_meta_verify(const struct safetensors *file, bool release, stru
 
 enum status model_meta_check(const struct safetensors *file, struct err *err) {
     const char *format = safetensors_metadata(file, "format"), *text;
+    if (format && strcmp(format, "espalier-portfolio") == 0) {
+        err_set(err, STATUS_FORMAT, "%s is a portfolio of several models; one is needed here", file->name);
+        err_hint(err, "take one out: 'espalier-deploy prune %.60s --variant NAME --plan 0 -o MODEL'", file->name);
+        return STATUS_FORMAT;
+    }
     if (!format || strcmp(format, FORMAT) != 0) {
         err_set(err, STATUS_FORMAT, "%s is a safetensors file, but not a model of Espalier's", file->name);
         err_hint(err, "models are made by 'espalier-train train' and 'espalier-train convert'");

@@ -253,37 +253,50 @@ enum status safetensors_parse(struct safetensors **out, const char *name, const 
     return STATUS_OK;
 }
 
-enum status safetensors_open(struct safetensors **out, const char *path, struct err *err) {
+/* The part must lie in the file; `length` 0: to its end. */
+static enum status find_part(const char *path, int fd, size_t offset, size_t *length, struct err *err) {
+    struct stat st;
+    if (fstat(fd, &st) != 0) return err_errno(err, "cannot read %s", path);
+    if (S_ISDIR(st.st_mode)) return err_set(err, STATUS_IO, "%s is a folder, not a model file", path);
+    if (!S_ISREG(st.st_mode)) return err_set(err, STATUS_IO, "%s is not a regular file", path);
+    if (offset > (size_t)st.st_size || *length > (size_t)st.st_size - offset)
+        return err_set(err, STATUS_FORMAT, "%s: cut short: %lld bytes, and %zu are needed", path, (long long)st.st_size,
+                       offset + *length);
+    if (*length == 0) *length = (size_t)st.st_size - offset;
+    if (*length < LENGTH_BYTES + 2)
+        return err_set(err, STATUS_FORMAT, "%s: %zu bytes is too short for a safetensors file", path, *length);
+    return STATUS_OK;
+}
+
+enum status safetensors_open_part(struct safetensors **out, const char *path, size_t offset, size_t length,
+                                  struct err *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return err_errno(err, "cannot open %s", path);
-    struct stat st;
-    enum status status = STATUS_OK;
-    if (fstat(fd, &st) != 0) status = err_errno(err, "cannot read %s", path);
-    else if (S_ISDIR(st.st_mode)) status = err_set(err, STATUS_IO, "%s is a folder, not a model file", path);
-    else if (!S_ISREG(st.st_mode)) status = err_set(err, STATUS_IO, "%s is not a regular file", path);
-    else if (st.st_size < LENGTH_BYTES + 2)
-        status = err_set(err, STATUS_FORMAT, "%s: %lld bytes is too short for a safetensors file", path,
-                         (long long)st.st_size);
+    enum status status = find_part(path, fd, offset, &length, err);
     if (status) {
         close(fd);
         return status;
     }
-    size_t length = (size_t)st.st_size;
-    void *map = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
+    size_t ahead = offset % (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *map = mmap(NULL, length + ahead, PROT_READ, MAP_PRIVATE, fd, (off_t)(offset - ahead));
     if (map == MAP_FAILED) status = err_errno(err, "cannot map %s", path);
     close(fd);
     if (status) return status;
     struct safetensors *file;
-    status = safetensors_parse(&file, path, map, length, err);
+    status = safetensors_parse(&file, path, map + ahead, length, err);
     if (status) {
-        munmap(map, length);
+        munmap(map, length + ahead);
         return status;
     }
     struct storage *storage = file->storage;
     storage->map = map;
-    storage->map_length = length;
+    storage->map_length = length + ahead;
     *out = file;
     return STATUS_OK;
+}
+
+enum status safetensors_open(struct safetensors **out, const char *path, struct err *err) {
+    return safetensors_open_part(out, path, 0, 0, err);
 }
 
 void safetensors_release(const struct safetensors *file, const void *data, size_t size) {

@@ -42,6 +42,9 @@ struct safetensors {
 
 /* Maps the file read-only. */
 enum status safetensors_open(struct safetensors **file, const char *path, struct err *err) MUST_CHECK;
+/* A file within a file: `length` bytes (0: all the rest) from `offset`, a multiple of 8, on. */
+enum status safetensors_open_part(struct safetensors **file, const char *path, size_t offset, size_t length,
+                                  struct err *err) MUST_CHECK;
 /* Borrows `bytes`, 8-byte aligned, which must outlive the handle. */
 enum status safetensors_parse(struct safetensors **file, const char *name, const void *bytes, size_t length,
                               struct err *err) MUST_CHECK;

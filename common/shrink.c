@@ -119,6 +119,16 @@ void shrink_units_set(const struct shrink_units *units, int group, int unit, boo
     }
 }
 
+bool shrink_units_take(const struct shrink_units *units, int group, int unit) {
+    shrink_units_set(units, group, unit, false);
+    for (int g = 0; g < units->groups->ngroups; g++)
+        if (shrink_units_count(units, g) == 0) {
+            shrink_units_set(units, group, unit, true);
+            return false;
+        }
+    return true;
+}
+
 int shrink_places(const struct shrink_units *units, int layer, int *place) {
     int nsegments, n = 0;
     const struct segment *segments = groups_segments(units->groups, layer, &nsegments);

@@ -36,6 +36,8 @@ static inline bool *shrink_unit(const struct shrink_units *units, int group, int
 int shrink_units_count(const struct shrink_units *units, int group);
 /* Gives or takes a unit, and that of all the groups that share its tier. */
 void shrink_units_set(const struct shrink_units *units, int group, int unit, bool kept);
+/* Takes a unit unless some group would lose its last one; whether it did. */
+bool shrink_units_take(const struct shrink_units *units, int group, int unit);
 /* place[c]: where channel c of the tensor that `layer` puts out (-1: the input)
  * goes, or -1; returns how many are kept. */
 int shrink_places(const struct shrink_units *units, int layer, int *place);

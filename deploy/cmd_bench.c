@@ -2,7 +2,9 @@
 #include "deploy/commands.h"
 
 #include "common/options.h"
+#include "common/portfolio.h"
 #include "deploy/bench.h"
+#include "deploy/bench_variants.h"
 
 #include <stdlib.h>
 
@@ -29,6 +31,7 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
     const char *plan = NULL;
     bool json = false;
     const struct option options[] = {
+        {"--variant", 0, OPTION_STRING, &d.variant, "NAME", "of a portfolio: a name that info shows, or a number; else the first"},
         {"--plan", 0, OPTION_STRING, &plan, "P", "one plan instead of every level: 0,2,4"},
         {"--link", 0, OPTION_STRING, &d.link, "L", "per cut a cap on the channels that cross: 1,0"},
         {"--cuts", 0, OPTION_STRING, &d.cuts, "LAYERS", "slices end behind these layers: 8,15; else as [slice] says"},
@@ -44,8 +47,9 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
         {0},
     };
     const struct options_command usage = {
-        "bench MODEL | CFG",
-        "Latency of every level on this device, as a share of what its processor can do. A cfg is given random weights.", options, 1, 1};
+        "bench MODEL | CFG | PORTFOLIO",
+        "Latency of every level on this device, as a share of what its processor can do. A cfg is given random weights. "
+        "Of a portfolio without --variant: frames, switches and memory of every variant.", options, 1, 1};
     int positional, help;
     enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
     if (status || help) return status;
@@ -55,6 +59,10 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
     d.cfg = true;
     b.one_plan = plan != NULL;
     if (plan) d.plan = plan;
+    if (!d.variant && portfolio_is(d.model)) {
+        const struct bench_variants_options v = {b.switches, b.repeats, json};
+        return bench_variants(&d, &v, err);
+    }
     struct device device;
     if ((status = device_open(&device, &d, err))) return status;
     status = report(&device, &b, json, err);

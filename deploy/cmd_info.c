@@ -1,7 +1,10 @@
 /* info: what a model file holds. */
 #include "deploy/commands.h"
 
+#include "common/file.h"
+#include "common/json.h"
 #include "common/options.h"
+#include "common/portfolio.h"
 #include "deploy/info.h"
 
 #include <inttypes.h>
@@ -111,9 +114,83 @@ static void print_rest(const struct info *info) {
     if (m->nlabels) printf("%s\n", m->nlabels > 20 ? ", ..." : "");
 }
 
+/* ---- portfolios ---- */
+
+/* ms[i]: what `profile` measured for a variant, -1 if it has none of that name. */
+static enum status read_latency(const struct portfolio *p, const char *path, double *ms, struct err *err) {
+    enum { MAX_PROFILE = 16 << 20 };
+    uint8_t *bytes;
+    size_t length;
+    cJSON *root;
+    enum status status = file_read(path, MAX_PROFILE, &bytes, &length, err);
+    if (status) return status;
+    status = json_parse(&root, path, (const char *)bytes, err);
+    free(bytes);
+    if (status) return status;
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "variants"), *item;
+    if (!cJSON_IsArray(list))
+        status = err_set(err, STATUS_FORMAT, "%s is not what 'espalier-deploy profile' writes for a portfolio", path);
+    else
+        cJSON_ArrayForEach(item, list) {
+            const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
+            double value;
+            if (!cJSON_IsString(name) || !json_double(cJSON_GetObjectItemCaseSensitive(item, "ms"), 0, 1e9, &value)) continue;
+            for (int i = 0; i < p->nvariants; i++)
+                if (strcmp(p->variants[i].name, name->valuestring) == 0) ms[i] = value;
+        }
+    cJSON_Delete(root);
+    return status;
+}
+
+static enum status print_variants_json(const struct portfolio *p, const double *ms, struct err *err) {
+    cJSON *list = cJSON_CreateArray();
+    bool good = list != NULL;
+    for (int i = 0; good && i < p->nvariants; i++) {
+        const struct portfolio_variant *v = &p->variants[i];
+        cJSON *o = cJSON_CreateObject();
+        good = json_append(list, o) && json_add(o, "name", cJSON_CreateString(v->name)) &&
+               json_add(o, "sparsity", cJSON_CreateNumber(v->sparsity)) &&
+               json_add(o, "bytes", cJSON_CreateNumber((double)v->bytes)) &&
+               json_add(o, "parameters", cJSON_CreateNumber(v->parameters)) &&
+               json_add(o, "multiply_adds", cJSON_CreateNumber(v->multiply_adds)) &&
+               (v->accuracy < 0 || json_add(o, "accuracy", cJSON_CreateNumber(v->accuracy))) &&
+               (ms[i] < 0 || json_add(o, "ms", cJSON_CreateNumber(ms[i])));
+    }
+    char *text = good ? cJSON_PrintUnformatted(list) : NULL;
+    cJSON_Delete(list);
+    if (!text) return err_memory(err, "JSON");
+    printf("{\"variants\":%s}\n", text);
+    free(text);
+    return STATUS_OK;
+}
+
+static enum status portfolio_info(const char *path, const char *profile, bool json, struct err *err) {
+    struct portfolio p;
+    double ms[PORTFOLIO_MAX_VARIANTS];
+    enum status status = portfolio_read(&p, path, err);
+    for (int i = 0; i < PORTFOLIO_MAX_VARIANTS; i++) ms[i] = -1;
+    if (!status && profile) status = read_latency(&p, profile, ms, err);
+    if (status) return status;
+    if (json) return print_variants_json(&p, ms, err);
+    printf("%s: a portfolio of %d variants\n\n", path, p.nvariants);
+    printf("variant  sparsity       bytes  parameters  multiply-adds  accuracy%s\n", profile ? "   ms a frame" : "");
+    for (int i = 0; i < p.nvariants; i++) {
+        const struct portfolio_variant *v = &p.variants[i];
+        printf("%-8s %7.2f%% %11zu %11.0f %14.0f", v->name, 100 * v->sparsity, v->bytes, v->parameters, v->multiply_adds);
+        if (v->accuracy < 0) printf("  %8s", "-");
+        else printf("  %7.2f%%", 100 * v->accuracy);
+        if (ms[i] >= 0) printf("  %11.3f", ms[i]);
+        printf("\n");
+    }
+    return STATUS_OK;
+}
+
 enum status cmd_info(int argc, char **argv, struct err *err) {
     bool json = false;
+    const char *variant = NULL, *profile = NULL;
     const struct option options[] = {
+        {"--variant", 0, OPTION_STRING, &variant, "NAME", "of a portfolio; else the list of its variants"},
+        {"--profile", 0, OPTION_STRING, &profile, "FILE", "what profile measured of a portfolio: its latencies are shown, too"},
         {"--json", 0, OPTION_FLAG, &json, NULL, "one JSON object"},
         {0},
     };
@@ -124,7 +201,8 @@ enum status cmd_info(int argc, char **argv, struct err *err) {
     if (status || help) return status;
     struct model *model;
     struct info info;
-    if ((status = model_load(&model, argv[0], err))) return status;
+    if (!variant && portfolio_is(argv[0])) return portfolio_info(argv[0], profile, json, err);
+    if ((status = portfolio_load(&model, argv[0], variant, 0, err))) return status;
     status = info_gather(&info, argv[0], model, err);
     if (!status && json) {
         char *text = info_json(&info);

@@ -159,6 +159,7 @@ enum status cmd_predict(int argc, char **argv, struct err *err) {
     struct predictor p = {.top = 5};
     const char *decode = NULL;
     const struct option options[] = {
+        {"--variant", 0, OPTION_STRING, &device.variant, "NAME", "of a portfolio: a name that info shows, or a number; else the first"},
         {"--plan", 0, OPTION_STRING, &device.plan, "P", "a level for all blocks, or one per slice: 0,2,4"},
         {"--link", 0, OPTION_STRING, &device.link, "L", "per cut a cap on the channels that cross: 1,0"},
         {"--cuts", 0, OPTION_STRING, &device.cuts, "LAYERS", "slices end behind these layers: 8,15; else as [slice] says"},

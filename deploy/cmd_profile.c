@@ -2,7 +2,9 @@
 #include "deploy/commands.h"
 
 #include "common/file.h"
+#include "common/json.h"
 #include "common/options.h"
+#include "common/portfolio.h"
 #include "deploy/device.h"
 #include "deploy/profile_measure.h"
 
@@ -21,12 +23,58 @@ static enum status write_text(const char *path, const char *text, struct err *er
     return file_replace_commit(&file, err);
 }
 
+/* Milliseconds of a frame at level 0: the sum over the blocks. */
+static double frame_ms(const struct profile *profile) {
+    double ms = 0;
+    for (int b = 0; b < profile->nblocks; b++) ms += profile_ms(profile, b, 0, 0);
+    return ms;
+}
+
+static enum status measure(const struct device_options *o, int repeats, struct profile **profile, struct err *err) {
+    struct device device;
+    enum status status = device_open(&device, o, err);
+    if (status) return status;
+    status = profile_measure(profile, device.model, device.pool, repeats, err);
+    device_close(&device);
+    return status;
+}
+
+static enum status add_variant(cJSON *list, const struct profile *profile, const char *name, struct err *err) {
+    char *text = profile_json(profile);
+    cJSON *o = cJSON_CreateObject();
+    bool good = text && json_append(list, o) && json_add(o, "name", cJSON_CreateString(name)) &&
+                json_add(o, "ms", cJSON_CreateNumber(frame_ms(profile))) &&
+                json_add(o, "profile", cJSON_CreateRaw(text));
+    free(text);
+    return good ? STATUS_OK : err_memory(err, "JSON");
+}
+
+/* A portfolio: {"variants": [{"name", "ms" of a frame, "profile"}]}. */
+static enum status measure_variants(struct device_options o, int repeats, char **text, struct err *err) {
+    struct portfolio p;
+    enum status status = portfolio_read(&p, o.model, err);
+    if (status) return status;
+    cJSON *root = cJSON_CreateObject(), *list = root ? cJSON_AddArrayToObject(root, "variants") : NULL;
+    if (!list) status = err_memory(err, "JSON");
+    for (int i = 0; !status && i < p.nvariants; i++) {
+        struct profile *profile = NULL;
+        o.variant = p.variants[i].name;
+        status = measure(&o, repeats, &profile, err);
+        if (!status) status = add_variant(list, profile, o.variant, err);
+        profile_destroy(&profile);
+    }
+    *text = status ? NULL : cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    return status || *text ? status : err_memory(err, "JSON");
+}
+
 enum status cmd_profile(int argc, char **argv, struct err *err) {
     struct device_options o = device_defaults();
     const char *output = NULL;
     int repeats = 15;
     bool json = true;
     const struct option options[] = {
+        {"--variant", 0, OPTION_STRING, &o.variant, "NAME", "of a portfolio; else all of them"},
         {"--output", 'o', OPTION_STRING, &output, "FILE", "write it there instead of to standard output"},
         {"--repeats", 0, OPTION_INT, &repeats, "N", "runs of each plan; the median counts"},
         {"--threads", 0, OPTION_INT, &o.threads, "N", "threads to compute with"},
@@ -35,22 +83,21 @@ enum status cmd_profile(int argc, char **argv, struct err *err) {
         {0},
     };
     const struct options_command usage = {
-        "profile MODEL", "Measures each block's latency on this device, by own level and level of what arrives.", options,
+        "profile MODEL",
+        "Measures each block's latency on this device, by own level and level of what arrives; of a portfolio, each variant's.", options,
         1, 1};
     int positional, help;
     enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
     if (status || help) return status;
     if (repeats < 1 || repeats > 10000) return err_set(err, STATUS_USAGE, "--repeats is between 1 and 10000");
     o.model = argv[0];
-    struct device device;
     struct profile *profile = NULL;
-    if ((status = device_open(&device, &o, err))) return status;
-    status = profile_measure(&profile, device.model, device.pool, repeats, err);
-    device_close(&device);
-    if (status) return status;
-    char *text = profile_json(profile);
+    char *text = NULL;
+    if (!o.variant && portfolio_is(o.model)) status = measure_variants(o, repeats, &text, err);
+    else if (!(status = measure(&o, repeats, &profile, err)) && !(text = profile_json(profile)))
+        status = err_memory(err, "JSON");
     profile_destroy(&profile);
-    status = text ? write_text(output, text, err) : err_memory(err, "JSON");
+    if (!status) status = write_text(output, text, err);
     free(text);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "deploy/commands.h"
 
 #include "common/options.h"
+#include "common/portfolio.h"
 #include "deploy/surgery.h"
 
 #include <stdbool.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 
 struct arguments {
-    const char *model, *plan, *link, *cuts, *output;
+    const char *model, *variant, *plan, *link, *cuts, *output;
     bool json;
 };
 
@@ -46,7 +47,7 @@ static enum status read_plan(const struct arguments *a, const struct model *mode
 static enum status prune(const struct arguments *a, struct err *err) {
     struct model *model, *small = NULL;
     struct plan *plan = NULL;
-    enum status status = model_load(&model, a->model, err);
+    enum status status = portfolio_load(&model, a->model, a->variant, 0, err);
     if (status) return status;
     status = read_plan(a, model, &plan, err);
     if (!status) status = surgery_prune(model, plan, &small, err);
@@ -61,6 +62,7 @@ static enum status prune(const struct arguments *a, struct err *err) {
 enum status cmd_prune(int argc, char **argv, struct err *err) {
     struct arguments a = {0};
     const struct option options[] = {
+        {"--variant", 0, OPTION_STRING, &a.variant, "NAME", "of a portfolio: a name that info shows, or a number; else the first"},
         {"--plan", 0, OPTION_STRING, &a.plan, "P", "a level for all, or one per slice: 0,2,4"},
         {"--link", 0, OPTION_STRING, &a.link, "L", "a level per link: a cap on the channels that cross"},
         {"--cuts", 0, OPTION_STRING, &a.cuts, "LAYERS", "slices end behind these layers: 8,15; else as [slice] says"},

@@ -1,6 +1,7 @@
 #include "deploy/device.h"
 
 #include "common/log.h"
+#include "common/portfolio.h"
 #include "deploy/selftest.h"
 
 #include <stdlib.h>
@@ -44,7 +45,7 @@ enum status device_open(struct device *device, const struct device_options *o, s
     d.kernels = kernels_best();
     if (!status) status = pool_create(&d.pool, o->threads, err);
     d.random = o->cfg && is_cfg(o->model);
-    if (!status) status = d.random ? load_cfg(&d.model, o->model, err) : model_load_how(&d.model, o->model, how, err);
+    if (!status) status = d.random ? load_cfg(&d.model, o->model, err) : portfolio_load(&d.model, o->model, o->variant, how, err);
     if (!status) status = make_plan(&d, o, err);
     if (status) device_close(&d);
     else *device = d;

@@ -12,7 +12,8 @@
 
 /* As on the command line; NULL: not given. */
 struct device_options {
-    const char *model;              /* path */
+    const char *model;              /* path; of a portfolio, too: */
+    const char *variant;            /* of it; NULL: the first */
     bool cfg;                       /* it may be a cfg, too, and is then given random weights */
     const char *plan, *link, *cuts; /* see plan_parse and blocks_parse_cuts */
     const char *cpu_mask;           /* the highest instruction set to use */

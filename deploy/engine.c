@@ -128,6 +128,14 @@ void engine_destroy(struct engine **engine) {
     *engine = NULL;
 }
 
+bool engine_mapped(const struct engine *e) { return e->packed != NULL; }
+
+void engine_rest(struct engine *e) {
+    const struct safetensors *file = e->model->file;
+    if (file) safetensors_release(file, file->bytes, file->length);
+    if (e->packed) packed_release(e->packed);
+}
+
 static struct engine_tensor describe(const struct engine *e, int layer, const int *counts) {
     const struct net_shape shape = net_shape_of(e->model->net, layer);
     struct engine_tensor t = {.h = shape.h, .w = shape.w, .counts = counts};

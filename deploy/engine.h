@@ -38,6 +38,11 @@ struct engine_config engine_defaults(void);
 enum status engine_create(struct engine **engine, const struct model *model, const struct engine_config *config,
                           struct err *err) MUST_CHECK;
 void engine_destroy(struct engine **engine);
+/* Whether its packed weights are a mapped file's. */
+bool engine_mapped(const struct engine *engine);
+/* Says that it will not run soon: pages of mapped weights, the model's and the packed ones, leave the
+ * memory, and come back when it runs. */
+void engine_rest(struct engine *engine);
 
 /* `plan` has one entry per block of the model; copied. For an engine whose
  * first block is not the model's first, what arrives has the level plan_incoming() says. */

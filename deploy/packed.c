@@ -100,6 +100,10 @@ struct packed *packed_open(const char *folder, const struct packed_key *key, str
     return p;
 }
 
+void packed_release(struct packed *packed) {
+    madvise(packed->map, packed->length, MADV_DONTNEED); /* only a wish */
+}
+
 void packed_close(struct packed **packed) {
     struct packed *p = *packed;
     if (!p) return;

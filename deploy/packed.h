@@ -27,6 +27,8 @@ struct packed; /* a mapped file, and how much of it has been handed out */
 /* NULL if the folder has no such file, or one that cannot be trusted. */
 struct packed *packed_open(const char *folder, const struct packed_key *key, struct pool *pool);
 void packed_close(struct packed **packed);
+/* Its pages leave the memory until they are read again. */
+void packed_release(struct packed *packed);
 /* The next block, 64-byte aligned, valid until packed_close and not to be
  * written; NULL if it does not have that many bytes. */
 void *packed_next(struct packed *packed, size_t bytes);

@@ -2,6 +2,7 @@
 
 #include "common/options.h"
 #include "common/pool.h"
+#include "common/portfolio.h"
 #include "train/measure.h"
 #include "train/report.h"
 #include "train/setup.h"
@@ -12,7 +13,7 @@
 #include <string.h>
 
 struct arguments {
-    const char *plan, *link, *levels, *cuts, *split;
+    const char *plan, *link, *levels, *cuts, *split, *variant;
     int random_plans, images, batch, threads, seed;
     bool json;
 };
@@ -142,6 +143,7 @@ static enum status open_images(struct dataset **images, const char *data, enum d
 enum status cmd_eval(int argc, char **argv, struct err *err) {
     struct arguments a = { .split = "valid", .batch = 128, .threads = pool_default_threads(), .seed = 1 };
     const struct option options[] = {
+        { "--variant", 0, OPTION_STRING, &a.variant, "NAME", "of a portfolio: a name, or a number; else the first" },
         { "--plan", 0, OPTION_STRING, &a.plan, "P", "a level for all, or one per slice: 0,2,4" },
         { "--link", 0, OPTION_STRING, &a.link, "L", "a level per link, in the same way: 0,3" },
         { "--cuts", 0, OPTION_STRING, &a.cuts, "LAYERS", "slices end behind these layers: 8,15; else as [slice] says" },
@@ -166,7 +168,7 @@ enum status cmd_eval(int argc, char **argv, struct err *err) {
         return err_set(err, STATUS_USAGE, "--batch and --threads are at least 1, --random-plans and --images 0");
     struct model *model;
     struct dataset *dataset;
-    if ((status = model_load(&model, argv[1], err))) return status;
+    if ((status = portfolio_load(&model, argv[1], a.variant, 0, err))) return status;
     status = open_images(&dataset, argv[0], (enum dataset_split)split, &a, err);
     if (!status) {
         status = evaluate(model, dataset, &a, err);

@@ -6,7 +6,7 @@
 
 command_fn cmd_synth;
 command_fn cmd_train, cmd_eval, cmd_classifier;
-command_fn cmd_pai;
+command_fn cmd_pai, cmd_shift;
 command_fn cmd_convert, cmd_bench, cmd_plot;
 
 #endif

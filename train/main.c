@@ -8,6 +8,7 @@ static const struct program_command commands[] = {
     {"eval", cmd_eval, "accuracy of a model under any plan"},
     {"classifier", cmd_classifier, "train, valid, predict: Darknet's habit"},
     {"pai", cmd_pai, "prune a network before it is trained"},
+    {"shift", cmd_shift, "train sparse networks; a portfolio of small ones"},
     {"convert", cmd_convert, "a model from Darknet's cfg and weights, or back"},
     {"plot", cmd_plot, "curves of training logs, accuracy of models: pictures by gnuplot"},
     {"bench", cmd_bench, "how fast a network trains here, layer by layer"},

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/shrink.h"
 #include "train/sparsity.h"
+#include "train/units.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -49,26 +50,17 @@ static void add_layer(const struct pruning *p, int layer, double kept, double si
     }
 }
 
-/* The unit of channel `channel` of a tensor, as an index into p->score. */
-static int unit_at(const struct pruning *p, int tensor, int channel) {
-    int n;
-    const struct segment *s = groups_segments(p->model->groups, tensor, &n);
-    while (channel >= s->first + s->channels) s++;
-    return p->units->first[s->group] + (channel - s->first) / s->unit;
-}
+struct adding {
+    double *score;       /* [units of all groups] */
+    const float *scores; /* of a layer's weights */
+};
 
-static void add_scores(const struct pruning *p, int layer, const float *scores) {
-    const struct net_layer *l = &p->model->net->layers[layer];
-    int grouped = l->kind == NET_CONVOLUTIONAL ? l->groups : 1;
-    int inputs = l->in.c / grouped, per_group = l->filters / grouped;
-    size_t taps = net_weight_count(l) / (size_t)l->filters / (size_t)inputs;
-    for (int o = 0; o < l->filters; o++)
-        for (int c = 0; c < inputs; c++, scores += taps) {
-            double sum = 0;
-            for (size_t t = 0; t < taps; t++) sum += (double)scores[t];
-            p->score[unit_at(p, layer, o)] += sum;
-            p->score[unit_at(p, l->inputs[0], o / per_group * inputs + c)] += sum;
-        }
+static void add_pair(void *context, int written, int read, size_t first, size_t taps) {
+    const struct adding *a = context;
+    double sum = 0;
+    for (size_t t = 0; t < taps; t++) sum += (double)a->scores[first + t];
+    a->score[written] += sum;
+    a->score[read] += sum;
 }
 
 /* Units of a group with factor f: in whole steps, or any number below the first step. */
@@ -130,12 +122,6 @@ static int compare(const void *a, const void *b) {
     return (x->unit < y->unit) - (x->unit > y->unit); /* among equals the first ones stay */
 }
 
-static bool any_empty(const struct shrink_units *units) {
-    for (int g = 0; g < units->groups->ngroups; g++)
-        if (shrink_units_count(units, g) == 0) return true;
-    return false;
-}
-
 /* Takes the units of lowest score, group by group. Groups that share a tier lose
  * the same units of it, and none its last. */
 static enum status choose_units(const struct pruning *p, struct err *err) {
@@ -149,9 +135,7 @@ static enum status choose_units(const struct pruning *p, struct err *err) {
             if (*shrink_unit(p->units, g, u)) list[n++] = (struct ranked){ p->score[p->units->first[g] + u], u };
         qsort(list, (size_t)n, sizeof *list, compare);
         for (int i = 0; i < n && left > p->count[g] && !group->whole; i++) {
-            shrink_units_set(p->units, g, list[i].unit, false);
-            if (any_empty(p->units)) shrink_units_set(p->units, g, list[i].unit, true);
-            left = shrink_units_count(p->units, g);
+            if (shrink_units_take(p->units, g, list[i].unit)) left = shrink_units_count(p->units, g);
         }
         free(list);
     }
@@ -210,7 +194,9 @@ static enum status list_layers(const struct model *model, const struct network_v
         double kept = 0;
         for (size_t k = 0; k < param->size; k++) kept += view->values[param->offset + k] != 0;
         add_layer(p, param->layer, kept, (double)param->size);
-        add_scores(p, param->layer, scores + param->offset);
+        struct adding adding = { p->score, scores + param->offset };
+        enum status status = units_each(model, p->units, param->layer, add_pair, &adding, err);
+        if (status) return status;
         result->layers[result->nlayers++] = (struct pai_layer){ param->layer, kept / (double)param->size,
                                                                 model->net->layers[param->layer].out.c, 0 };
     }

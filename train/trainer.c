@@ -87,6 +87,7 @@ static char *settings_json(const struct trainer *t) {
         { "order_every", c->order_every },
         { "allocate", c->allocate },
         { "keep_zeros", c->keep_zeros },
+        { "begin_epoch", c->begin_epoch },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         good = good && json_add(root, numbers[i].key, cJSON_CreateNumber(numbers[i].value));
@@ -192,6 +193,13 @@ static enum status save_checkpoint(struct trainer *t, struct err *err) {
     return status ? say_what_is_left(t, status, err) : STATUS_OK;
 }
 
+/* Images of the step that comes next. */
+static enum status seek_images(const struct trainer *t, struct err *err) {
+    int batches = loader_batches(t->images);
+    long next = (long)t->done * t->setup->subdivisions;
+    return loader_seek(t->images, (int)(next / batches), (int)(next % batches), err);
+}
+
 static enum status resume(struct trainer *t, struct err *err) {
     struct network_view view = network_view(t->network);
     struct checkpoint checkpoint = { .settings = t->settings };
@@ -202,12 +210,10 @@ static enum status resume(struct trainer *t, struct err *err) {
     }
     enum status status = checkpoint_load(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
     if (status) return status;
-    int batches = loader_batches(t->images);
-    long next = (long)checkpoint.step * t->setup->subdivisions;
     t->done = checkpoint.step;
     t->progress = checkpoint.progress;
     log_info("resuming %s behind step %d of %d", t->config->output, t->done, t->steps);
-    return loader_seek(t->images, (int)(next / batches), (int)(next % batches), err);
+    return seek_images(t, err);
 }
 
 static enum status apply_order(struct trainer *t, struct err *err) {
@@ -264,7 +270,9 @@ static enum status open_run(struct trainer *t, struct err *err) {
     file_replace_tidy(config->output);
     if (!config->resume && access(t->checkpoint_path, F_OK) == 0)
         log_warn("%s, of an unfinished run, will be replaced; --resume would go on with it", t->checkpoint_path);
+    t->done = (long)config->begin_epoch * t->per_epoch < t->steps ? config->begin_epoch * t->per_epoch : t->steps;
     if (config->resume) status = resume(t, err);
+    else if (t->done > 0) status = seek_images(t, err);
     else if (config->setup.from && config->robust.mode != ROBUST_NONE) status = apply_order(t, err);
     t->clock_s = log_now_s();
     if (status) return status;
@@ -317,6 +325,10 @@ static enum status end_epoch(struct trainer *t, struct err *err) {
     bool last = t->done == t->steps;
     int every = t->config->order_every;
     if (every > 0 && epoch.epoch % every == 0 && t->done * 2 <= t->steps) status = apply_order(t, err);
+    if (!status && t->config->keep && epoch.epoch == t->config->keep_epoch) {
+        network_store(t->network, t->model);
+        status = model_save(t->model, t->config->keep, err);
+    }
     if (!status && t->held_out && !last) status = look(t, &epoch, err);
     if (status) return status;
     epoch.loss = t->progress.epoch_loss / t->progress.epoch_steps;
@@ -511,7 +523,7 @@ static enum status finish(struct trainer *t, struct err *err) {
                  config->output, 100 * model->accuracy->held_out_error, 100 * model->accuracy->held_out_worst,
                  config->measure_plans, model->accuracy->samples);
     log_info("summary: %s.txt", config->output);
-    if (uniform) status = report_levels(model, uniform, config->json, stdout, err);
+    if (uniform && !config->quiet) status = report_levels(model, uniform, config->json, stdout, err);
     return status ? status : report_close(&t->report, err);
 }
 

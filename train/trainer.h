@@ -30,7 +30,10 @@ struct trainer_config {
     bool allocate;        /* the level table by sensitivity (allocate.h), not uniform */
     int epochs;           /* -1: the cfg's */
     bool keep_zeros;      /* weights that are zero in setup.from stay zero; only with ROBUST_NONE */
-    bool resume, json;
+    int begin_epoch;      /* the run begins behind that epoch of the schedule, with the weights of setup.from */
+    const char *keep;     /* where the weights behind epoch `keep_epoch` go, as a model file; or NULL */
+    int keep_epoch;
+    bool resume, json, quiet; /* quiet: no table of levels */
     int checkpoint_every; /* steps; 0: once an epoch */
     struct calibrate_config calibrate;
     int measure_plans;    /* random plans that test the accuracy model; 0: none is fitted */

@@ -1,4 +1,4 @@
-/* A model file. One that loads runs, at every uniform level, within a limit of
+/* A model file, or a portfolio of them. A model that loads runs, at every uniform level, within a limit of
  * memory.
  *
  * The input is the header's text, a zero byte, and the data: the length field
@@ -7,6 +7,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "common/model.h"
+#include "common/portfolio.h"
 #include "deploy/engine.h"
 #include "deploy/kernels/table.h"
 
@@ -86,6 +87,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct model *model = NULL;
     struct err err;
     if (!safetensors_parse(&file, "fuzz", bytes, length, &err)) {
+        struct portfolio portfolio;
+        if (!portfolio_parse(&portfolio, file, &err))
+            for (int i = 0; i < portfolio.nvariants; i++)
+                FUZZ_REQUIRE(portfolio.variants[i].offset <= length &&
+                             portfolio.variants[i].bytes <= length - portfolio.variants[i].offset);
         if (model_from_safetensors(&model, file, &err)) {
             safetensors_close(&file);
         } else if (is_small(model)) {
