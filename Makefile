@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-pai bench-shift bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -235,6 +235,14 @@ bench-train: train $(DEPS)-bench-train
 ## bench-accuracy: accuracy at every level by training method, from finished rows; RERUN=1 trains the missing ones
 bench-accuracy:
 	$(Q)tests/bench/accuracy.sh $(if $(RERUN),run)
+
+## bench-pai: pruning at initialisation, whole channels against single weights, from finished rows; RERUN=1 trains the missing ones
+bench-pai:
+	$(Q)tests/bench/pai.py $(if $(RERUN),run)
+
+## bench-shift: a portfolio's variants against sparse and conventional networks, from finished rows; RERUN=1 trains the missing ones
+bench-shift:
+	$(Q)tests/bench/shift.py $(if $(RERUN),run)
 
 ## bench: latency of the reference networks at every level, as shares of what the processor can do
 bench: deploy
