@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-pai bench-shift bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-pai bench-shift bench-slo bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -243,6 +243,10 @@ bench-pai:
 ## bench-shift: a portfolio's variants against sparse and conventional networks, from finished rows; RERUN=1 trains the missing ones
 bench-shift:
 	$(Q)tests/bench/shift.py $(if $(RERUN),run)
+
+## bench-slo: the policies under disturbances on an emulated cluster, as root; SLO=--help, SLO=--table for finished rows
+bench-slo: $(if $(findstring --table,$(SLO)),,all $(DEPS)-demo)
+	$(Q)tests/bench/slo_table.py $(SLO)
 
 ## bench: latency of the reference networks at every level, as shares of what the processor can do
 bench: deploy

@@ -22,7 +22,9 @@ struct controller_slice {
     struct estimate packing[CODEC_COUNT]; /* bytes over those of the raw form */
     struct estimate image_bytes, image_ms; /* stage 0: a frame as it comes, and decoding it */
     /* What is known of fuller levels than the present one, see controller_policy.c: */
-    double heavy, heavy_s; /* slowdown when the slice was last relieved, and when that was; 0: it was not slow */
+    double heavy, heavy_s; /* slowdown when the slice was relieved, and when that was last; 0: it was not slow */
+    double relieved_s;     /* when it was first */
+    double calm_s;         /* when the slowdown was last above that of an undisturbed device */
     double light;          /* slowdown since, at less work; 0: not known yet */
     int barred, failures;  /* a level whose restoration failed and is not tried before barred_s, -1: none; in a row */
     double barred_s;

@@ -145,9 +145,9 @@ static double relief_share(struct controller *c, double now_s) {
  * A device whose core is shared looks little disturbed while it has little to
  * do, and is slow once it has more: what is measured at a pruned level is a
  * lower bound for fuller ones. So the slowdown at which a slice was relieved
- * (`heavy`) goes on to hold for fuller levels, until what is measured at the
- * present one has clearly fallen from what it was at first (`light`); where
- * the present level shows nothing of the contention, until a while has passed.
+ * (`heavy`) goes on to hold for fuller levels, until the present one has looked
+ * undisturbed for some time; where it has done so from the first (`light`),
+ * until a while has passed.
  * And a restoration that had to be undone all the same is remembered: the
  * level to blame is not tried again for a while. That while doubles with each
  * failure. */
@@ -200,7 +200,9 @@ static void note_relief(struct controller *c, double now_s, const struct planner
     for (int s = 0; s < c->nstages; s++) {
         struct controller_slice *slice = &c->slice[s];
         if (after[s].level <= c->choice[s].level || slice->slowdown.value < CONTENDED * slice->slowdown.calm) continue;
-        if (slice->heavy == 0) slice->heavy = slice->slowdown.value;
+        /* the first reliefs in a row are still finding out how slow it is */
+        if (slice->heavy == 0) slice->relieved_s = now_s;
+        if (now_s - slice->relieved_s < wait_s(c)) slice->heavy = fmax(slice->heavy, slice->slowdown.value);
         slice->heavy_s = now_s;
         slice->light = 0;
     }
@@ -222,8 +224,9 @@ static void review(struct controller *c, double now_s) {
         if (slice->heavy == 0) continue;
         if (c->choice[s].level == 0) slice->heavy = 0; /* measured itself */
         if (slice->light == 0 && since_s > wait_s(c)) slice->light = value;
-        bool shows = slice->light > CONTENDED * calm;
-        if (shows && value - calm < 0.4 * (slice->light - calm)) {
+        bool shows = slice->light > 1.2 * CONTENDED * calm;
+        if (value > CONTENDED * calm) slice->calm_s = now_s;
+        if (shows && now_s - slice->calm_s > wait_s(c)) {
             forget_relief(c, slice);
             slice->failures = c->undone = 0;
         } else if (since_s > (shows ? TRIAL_AFTER / FAILED_WITHIN : 1) * trial_s) {

@@ -8,6 +8,7 @@ every kernel has). Everything made here has names of its own and is taken down
 again by close().
 """
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ LEAST_QUOTA_US = 1000
 MOST_CORES = 1.5  # of all quotas together: the runner needs a core's rest
 BUCKET = 8192  # bytes that pass at once
 PORT = 7700
+WEIGHT = {1: ("cpu.shares", 262144), 2: ("cpu.weight", 10000)}  # the most there is: hosts go before all else here
 
 
 def unsupported():
@@ -63,6 +65,8 @@ class Group:
         self.version = cpu_root[0]
         self.folder = self.make(cpu_root, "cpu", name)
         self.quota(cpu)
+        option, weight = WEIGHT[self.version]
+        write(f"{self.folder}/{option}", weight)
         if memory_root:
             folder = self.make(memory_root, "memory", name)
             limit = "memory.limit_in_bytes" if memory_root[0] == 1 else "memory.max"
@@ -105,12 +109,34 @@ class Group:
 
     def close(self):
         for folder in self.folders:
-            for _ in range(50):
-                try:
-                    os.rmdir(folder)
-                    break
-                except OSError:  # its processes are still going
-                    time.sleep(0.02)
+            remove_group(folder)
+
+
+def remove_group(folder):
+    for _ in range(50):
+        try:
+            os.rmdir(folder)
+            break
+        except OSError:  # its processes are still going
+            time.sleep(0.02)
+
+
+def sweep():
+    """Takes down what a killed run has left: names hold the number of the process that made them."""
+    for controller in ("cpu", "memory"):
+        root = cgroup_root(controller)
+        for entry in os.listdir(root[1]) if root else ():
+            if not re.fullmatch(r"esp\d+-\w+", entry) or os.path.exists("/proc/" + entry[3:entry.index("-")]):
+                continue
+            folder = f"{root[1]}/{entry}"
+            with open(f"{folder}/cgroup.procs") as f:
+                for pid in f.read().split():
+                    os.kill(int(pid), signal.SIGKILL)
+            remove_group(folder)
+    spaces = subprocess.run(["ip", "netns", "list"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    for space in re.findall(r"^(esp(\d+)-\w+)", spaces, re.M):
+        if not os.path.exists(f"/proc/{space[1]}"):
+            subprocess.run(["ip", "netns", "del", space[0]])
 
 
 class Host:
@@ -185,7 +211,8 @@ class Cluster:
     def __init__(self, scenario, folder, deploy, isa, prefix=()):
         """`prefix`: a command that each measured run is started through."""
         self.folder, self.deploy, self.isa, self.prefix, self.closing = folder, deploy, isa, list(prefix), []
-        self.id = f"esp{os.getpid() % 100000}"
+        sweep()
+        self.id = f"esp{os.getpid()}"
         self.switch, self.runner = f"{self.id}-switch", f"{self.id}-run"
         cores = sum(h["cpu"] for h in scenario["hosts"])
         if cores > MOST_CORES + 1e-6:
@@ -206,6 +233,8 @@ class Cluster:
         self.space(self.switch)
         self.ip("-n", self.switch, "link", "add", "sw", "type", "bridge")
         self.ip("-n", self.switch, "link", "set", "sw", "up")
+        self.group = Group(f"{self.id}-run", 0, 0)
+        self.closing.append(self.group.close)
         self.plug(self.runner, f"{self.id}ir", f"{self.id}pr", "10.77.0.1")
         self.hosts = [Host(self, i, h) for i, h in enumerate(scenario["hosts"])]
         names = ["runner"] + [h.name for h in self.hosts]
@@ -239,7 +268,7 @@ class Cluster:
     def run(self, command, **options):
         """A process where the runner is: on the switch, without limits."""
         return subprocess.Popen(self.prefix + ["ip", "netns", "exec", self.runner] + command, stdin=subprocess.DEVNULL,
-                                **options)
+                                preexec_fn=self.group.enter, **options)
 
     def cpu_s(self):
         """CPU time used on this machine so far, and of it by the workers that run and by processes waited for."""
