@@ -197,8 +197,9 @@ static void add(struct tally *t, const struct simulate_summary part[3], int swit
         sum->p95_ms = fmax(sum->p95_ms, one->p95_ms);
         sum->p99_ms = fmax(sum->p99_ms, one->p99_ms);
         sum->recovery_s = fmax(sum->recovery_s, one->recovery_s);
-        sum->reaction_s = fmax(sum->reaction_s, one->reaction_s);
+        sum->settled_s = fmax(sum->settled_s, one->settled_s);
         if (one->reaction > sum->reaction) sum->reaction = one->reaction;
+        if (one->settled > sum->settled) sum->settled = one->settled;
         sum->frames = frames;
     }
     if (t->frames == 0 || part[0].attainment < t->least) t->least = part[0].attainment;
@@ -245,17 +246,17 @@ static void print_share(const struct simulate_summary *part) {
 static void print_table(const struct simulation_run *s, const struct tally *tally, unsigned policies) {
     printf("%d x %d hosts, %lld frames at %.1f frames/s for %g s, SLO %.1f ms\n", s->copies, s->cluster->nworkers,
            (long long)tally[CONTROLLER_STATIC].frames, s->fps, s->scenario->seconds, s->slo_ms);
-    printf("%-12s %8s %8s %8s %8s %8s %8s %8s %9s %9s %9s %9s %9s\n", "policy", "in SLO %", "inside", "outside", "p50 ms",
-           "p95 ms", "p99 ms", "fps", "accuracy", "inside", "reaction", "recovery", "switches");
+    printf("%-12s %8s %8s %8s %8s %8s %8s %8s %9s %9s %9s %9s %9s %9s\n", "policy", "in SLO %", "inside", "outside", "p50 ms",
+           "p95 ms", "p99 ms", "fps", "accuracy", "inside", "reaction", "settled", "recovery", "switches");
     for (int p = 0; p < CANDIDATES; p++) {
         const struct tally *t = &tally[p];
         if (!(policies & 1u << p)) continue;
         printf("%-12s", candidate_name(p));
         for (int k = 0; k < 3; k++) print_share(&t->part[k]);
         const struct simulate_summary *all = &t->part[SIMULATE_ALL], *in = &t->part[SIMULATE_INSIDE];
-        printf(" %8.1f %8.1f %8.1f %8.1f %8.2f%% %8.2f%% %7d f %7.1f s %5.1f/min\n", all->p50_ms, all->p95_ms,
+        printf(" %8.1f %8.1f %8.1f %8.1f %8.2f%% %8.2f%% %7d f %7d f %7.1f s %5.1f/min\n", all->p50_ms, all->p95_ms,
                all->p99_ms, all->fps, 100 * all->accuracy, 100 * (in->frames ? in->accuracy : all->accuracy),
-               all->reaction, all->recovery_s, t->switches / (t->seconds / 60));
+               all->reaction, all->settled, all->recovery_s, t->switches / (t->seconds / 60));
     }
     if (s->copies > 1)
         printf("of %d pipelines the latencies, reactions and recoveries are the worst; least attainment: static %.1f%%, "
@@ -275,8 +276,8 @@ static void print_json(const struct simulation_run *s, const struct tally *tally
         if (in->frames) printf(",\"inside\":%.5g,\"accuracy_inside\":%.5g", in->attainment, in->accuracy);
         if (in->frames && out->frames) printf(",\"outside\":%.5g", out->attainment);
         printf(",\"p50_ms\":%.5g,\"p95_ms\":%.5g,\"p99_ms\":%.5g,\"fps\":%.5g,\"accuracy\":%.5g,\"reaction\":%d,"
-               "\"reaction_s\":%.4g,\"recovery_s\":%.4g,\"switches_per_min\":%.4g}\n",
-               all->p50_ms, all->p95_ms, all->p99_ms, all->fps, all->accuracy, all->reaction, all->reaction_s,
+               "\"settled\":%d,\"settled_s\":%.4g,\"recovery_s\":%.4g,\"switches_per_min\":%.4g}\n",
+               all->p50_ms, all->p95_ms, all->p99_ms, all->fps, all->accuracy, all->reaction, all->settled, all->settled_s,
                all->recovery_s, t->switches / (t->seconds / 60));
     }
 }

@@ -62,6 +62,8 @@ struct controller {
     double room_since;  /* since when accuracy could be restored, -1: it cannot */
     double restored_s;  /* the latest restoration, -1: none */
     double checked_s;   /* when room was last looked for */
+    double strained_ms; /* largest spread since the plan was full */
+    double eased_s;     /* when it was last near that */
     int undone;         /* restorations undone in a row */
     /* bottleneck */
     double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */

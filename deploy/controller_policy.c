@@ -10,6 +10,8 @@
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
 enum { HORIZON = 6, QUEUE_BEGUN = 2 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
+#define STRAINED 0.1       /* of the SLO, latency beyond the plan's that tells of contention; */
+#define EASED 0.35         /* and what is left of it when that is gone */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
                             * plan are not all counted, and accuracy is soon given back */
@@ -236,6 +238,21 @@ static void review(struct controller *c, double now_s) {
     if (c->stale) controller_fill_times(c);
 }
 
+/* Threads that wait for their turn to receive and send show in the latency,
+ * however short the computing is. When what the plan does not explain has
+ * clearly shrunk since the relief, the contention is gone. */
+static void notice_ease(struct controller *c, double now_s) {
+    struct planner_value now = value_of(c, c->choice, 0);
+    double beyond = c->spread.value;
+    if (now.cost == 0) c->strained_ms = 0;
+    else c->strained_ms = fmax(c->strained_ms, beyond);
+    if (c->strained_ms < STRAINED * c->config.slo_ms || beyond > EASED * c->strained_ms) c->eased_s = now_s;
+    if (now_s - c->eased_s < wait_s(c)) return;
+    for (int s = 0; s < c->nstages; s++) forget_relief(c, &c->slice[s]);
+    c->undone = 0;
+    c->strained_ms = 0;
+}
+
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
@@ -320,6 +337,7 @@ static void restore(struct controller *c, double now_s, double idle_s, int ahead
 }
 
 void controller_follow_exact(struct controller *c, double now_s, int waiting, int in_flight) {
+    notice_ease(c, now_s);
     review(c, now_s);
     int ahead = frames_ahead(c, waiting, in_flight);
     double idle_s = c->decided_s >= 0 && waiting <= 1 && in_flight == 0 ? now_s - c->decided_s : 0;

@@ -52,8 +52,11 @@ static void slice_costs(struct controller *c, struct planner_problem *p, const s
     }
     if (s == 0 || !accuracy) return;
     int b = slice->first_block;
-    for (int l = 0; l < c->nlevels; l++)
-        p->link_cost[s * c->nlevels + l] = billionths(accuracy->link[b * c->nlevels + l]);
+    before = 0;
+    for (int l = 1; l < c->nlevels; l++) {
+        before = fmax(accuracy->link[b * c->nlevels + l], before + LEAST_STEP);
+        p->link_cost[s * c->nlevels + l] = billionths(before);
+    }
     for (int k = 0; k < CODEC_COUNT; k++)
         p->codec_cost[s * CODEC_COUNT + k] = billionths(accuracy->codec[b * CODEC_COUNT + k]);
 }

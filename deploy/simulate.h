@@ -91,9 +91,9 @@ struct simulate_summary {
     double p50_ms, p95_ms, p99_ms, worst_ms;
     double fps;      /* frames stored per second, from the first due to the last stored */
     double accuracy; /* mean */
-    int reaction;    /* frames due from a window's begin to the first of SIMULATE_STEADY frames in time
-                      * behind a late one, 0: none was late; of the windows the longest */
-    double reaction_s;
+    int reaction;    /* frames due from a window's begin to the first in time behind a late one, 0: none was late; */
+    int settled;     /* to the first of SIMULATE_STEADY in a row; of the windows the longest */
+    double settled_s;
     double recovery_s; /* from a disturbance's end (to_s) to its window's, or the run's, last frame of less than
                         * `full` accuracy; of the windows the longest */
 };

@@ -58,10 +58,12 @@ static void react(const struct simulate_frame *frames, int nframes, double slo_m
     int first = first_due(frames, nframes, w->from_s), late = first;
     while (late < nframes && frames[late].due_s < w->end_s && latency_ms(&frames[late]) <= slo_ms) late++;
     if (late == nframes || frames[late].due_s >= w->end_s) return;
-    int back = steady_from(frames, nframes, slo_ms, late);
-    double back_s = back < nframes ? frames[back].due_s : frames[nframes - 1].due_s;
+    int back = late, steady = steady_from(frames, nframes, slo_ms, late);
+    while (back < nframes && latency_ms(&frames[back]) > slo_ms) back++;
+    double steady_s = steady < nframes ? frames[steady].due_s : frames[nframes - 1].due_s;
     if (back - first > r->reaction) r->reaction = back - first;
-    r->reaction_s = fmax(r->reaction_s, back_s - w->from_s);
+    if (steady - first > r->settled) r->settled = steady - first;
+    r->settled_s = fmax(r->settled_s, steady_s - w->from_s);
 }
 
 enum status simulate_summarise(const struct simulate_frame *frames, int nframes, double slo_ms, double full,

@@ -145,14 +145,15 @@ def figures(run, slo, windows, seconds):
     inside = [f for f in frames if any(w[0] <= f[0] < w[2] for w in windows)]
     outside = [f for f in frames if not any(w[0] <= f[0] < w[2] for w in windows)]
     latencies = sorted(f[1] for f in frames)
-    reaction, reaction_s, recovery = 0, 0.0, 0.0
+    reaction, settled, settled_s, recovery = 0, 0, 0.0, 0.0
     for k, (begin, to, end) in enumerate(windows):
         first = first_due(frames, begin)
         late = next((i for i in range(first, len(frames)) if frames[i][1] > slo), len(frames))
         if late < len(frames) and frames[late][0] < end:
-            back = steady_from(frames, slo, late)
-            reaction = max(reaction, back - first)
-            reaction_s = max(reaction_s, frames[min(back, len(frames) - 1)][0] - begin)
+            back = next((i for i in range(late, len(frames)) if frames[i][1] <= slo), len(frames))
+            steady = steady_from(frames, slo, late)
+            reaction, settled = max(reaction, back - first), max(settled, steady - first)
+            settled_s = max(settled_s, frames[min(steady, len(frames) - 1)][0] - begin)
         until = windows[k + 1][0] if k + 1 < len(windows) else float("inf")
         pruned = [f[0] for f in frames if to <= f[0] < until and not f[3]]
         recovery = max(recovery, pruned[-1] - to if pruned else 0)
@@ -161,7 +162,7 @@ def figures(run, slo, windows, seconds):
         "frames": len(frames), "attainment": share(frames, slo), "inside": share(inside, slo),
         "outside": share(outside, slo), "p50_ms": percentile(latencies, .5), "p95_ms": percentile(latencies, .95),
         "p99_ms": percentile(latencies, .99), "fps": len(frames) / (last - frames[0][0]), "accuracy": accuracy(frames),
-        "accuracy_inside": accuracy(inside), "reaction": reaction, "reaction_s": reaction_s, "recovery_s": recovery,
+        "accuracy_inside": accuracy(inside), "reaction": reaction, "settled": settled, "settled_s": settled_s, "recovery_s": recovery,
         "switches_per_min": run.summary["switches"] / (seconds / 60), "lost": run.summary["lost"],
         "window_share": len(inside) / len(frames), "foreign_cores": run.foreign,
     }

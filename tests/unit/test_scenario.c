@@ -136,7 +136,7 @@ static void test_figures(void **state) {
     struct simulate_frame f[100];
     for (int i = 0; i < 100; i++) {
         f[i] = (struct simulate_frame){.due_s = i * 0.1, .accuracy = 0.9};
-        bool late = i >= 22 && i < 45;
+        bool late = i >= 22 && i < 45 && i != 35;
         f[i].stored_s = f[i].due_s + (late ? 0.5 : 0.05);
         if (i >= 30 && i < 48) f[i].accuracy = 0.8;
     }
@@ -150,10 +150,11 @@ static void test_figures(void **state) {
     assert_int_equal(simulate_summarise(f, 100, 100, 0.9, w, 1, SIMULATE_OUTSIDE, &out, NULL), STATUS_OK);
     assert_int_equal(in.frames, 25);
     assert_int_equal(out.frames, 75);
-    assert_true(fabs(in.attainment - 2.0 / 25) < 1e-9);
+    assert_true(fabs(in.attainment - 3.0 / 25) < 1e-9);
     assert_true(out.attainment == 1);
-    assert_int_equal(in.reaction, 25); /* frames 20 to 44 */
-    assert_true(fabs(in.reaction_s - 2.5) < 1e-9);
+    assert_int_equal(in.reaction, 15); /* frames 20 to 34; 35 is in time once, */
+    assert_int_equal(in.settled, 25);  /* and from 45 on all are */
+    assert_true(fabs(in.settled_s - 2.5) < 1e-9);
     assert_true(fabs(in.recovery_s - 0.7) < 1e-9); /* frame 47, due 0.7 s behind the end */
     assert_true(fabs(in.p50_ms - 500) < 1e-6 && fabs(out.p99_ms - 50) < 1e-6);
 }
