@@ -10,10 +10,12 @@
 #include "deploy/transport.h"
 #include "deploy/wire.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 
 enum {
@@ -21,6 +23,7 @@ enum {
     CHUNKS_AHEAD = 4,
     IDLE_MS = 1000,
     RETRY_MS = 20,
+    DESCRIPTORS = 4096,
 };
 static const double SILENT_S = 3;  /* after which another run may take over */
 static const double REFETCH_S = 8; /* without a chunk: ask again */
@@ -44,6 +47,7 @@ struct worker {
     struct stage_thread *thread;
     int signal_fd;
     uint64_t incarnation, dropped;
+    double warned_s; /* of messages that are none: once a second at most */
     char device[WIRE_NAME];
 
     uint64_t run, session; /* session 0: nobody's */
@@ -419,7 +423,11 @@ static void on_message(struct worker *w, const struct channel_peer *from, struct
     size_t length;
     const uint8_t *bytes = packet_bytes(packet, &length);
     if (wire_read(&m, bytes, length, &err)) {
-        if (w->dropped++ % 1000 == 0) log_warn("refused: %s", err.text);
+        w->dropped++;
+        if (log_now_s() - w->warned_s < 1) return;
+        log_warn("refused%s%s: %s; %llu messages dropped so far", from->user[0] ? " from " : "", from->user, err.text,
+                 (unsigned long long)w->dropped);
+        w->warned_s = log_now_s();
         return;
     }
     if (m.kind == WIRE_HELLO) {
@@ -542,6 +550,15 @@ static void loop(struct worker *w) {
     }
 }
 
+/* Strangers in the middle of a handshake hold a descriptor each, for seconds;
+ * there should be some left for those who are expected. */
+static void allow_descriptors(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS) return;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) log_warn("open files: %s", strerror(errno));
+}
+
 static enum status announce(const struct worker_config *config, const char *address, struct err *err) {
     printf("%s\n", address);
     if (fflush(stdout) != 0) return err_errno(err, "standard output");
@@ -559,6 +576,7 @@ enum status worker_run(const struct worker_config *config, struct err *err) {
     w->config = config;
     w->signal_fd = -1;
     w->fetching = -1;
+    allow_descriptors();
     struct utsname system;
     snprintf(w->device, sizeof w->device, "%.40s %.20s", uname(&system) == 0 ? system.nodename : "?", system.machine);
     char address[WIRE_ADDRESS];
