@@ -54,12 +54,8 @@ bool peer_ready(const struct peer *p) {
 
 /* Frames that it has may be lost. */
 static void lose(struct peer *p, const char *why) {
-    bool served = false;
-    for (int i = 0; i < WIRE_POSTS; i++) {
-        served |= p->post[i].held && p->post[i].ready;
-        p->post[i].ready = false;
-    }
-    if (served) log_warn("%s: %s", p->worker->name, why);
+    for (int i = 0; i < WIRE_POSTS; i++) p->post[i].ready = false;
+    if (p->known) log_warn("%s: %s", p->worker->name, why);
     snprintf(p->trouble, sizeof p->trouble, "%s", why);
     if (!p->profile) p->measured = 0;
     p->disturbed = true;

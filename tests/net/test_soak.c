@@ -173,6 +173,12 @@ static void expect_named(const struct fault *faults, int n, double end_s) {
     }
 }
 
+static bool is_finished(void) {
+    return access(pipeline.results, F_OK) == 0 &&
+           pipeline_query("SELECT count(*) FROM sqlite_master WHERE name = 'runs'") == 1 &&
+           pipeline_query("SELECT count(*) FROM runs WHERE finished NOT NULL") == 1;
+}
+
 static bool a_worker_is_dead(const struct fault *faults, int n) {
     bool dead = false;
     for (int i = 0; i < n; i++) dead |= faults[i].kind == KILL_WORKER && faults[i].begun && !faults[i].ended;
@@ -217,7 +223,7 @@ static void play_round(int round) {
         /* A relay takes the connection that its dead worker would not have taken. */
         bool hung_up = status == 1 && a_worker_is_dead(faults, n) &&
                        strstr(process_file(pipeline_path("runner.log")), "only one side has keys");
-        running = status != 0;
+        running = status != 0 && !is_finished(); /* killed when all was done? */
         if (running && ((status != -1 && !full && !hung_up) || ++starts > MOST_STARTS))
             fail_msg("round %d (%s): the run ends with %d: %s", round + 1, text, status,
                      process_file(pipeline_path("runner.log")));
