@@ -90,7 +90,7 @@ static enum status read_place(struct cluster *cluster, struct cluster_worker *wo
     for (int i = 0; i < cluster->nall; i++)
         if (strcmp(cluster->worker[i].name, replica_of->value) == 0) other = &cluster->worker[i];
     if (!other || other->stage < 0)
-        return cfg_error(cfg, replica_of->line, err, "replica_of=%.60s: no [worker] with a stage and that name before it",
+        return cfg_error(cfg, replica_of->line, err, "replica_of=%.60s: no [worker] of that name, with a stage, before it",
                          replica_of->value);
     worker->stage = other->stage;
     for (int i = 0; i < cluster->nall; i++) replicas += cluster->worker[i].stage == worker->stage;

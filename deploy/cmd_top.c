@@ -89,7 +89,8 @@ static void draw_worker(const char *page, const char *line) {
             break;
         coded++;
     }
-    bool up = value_of(page, "espalier_worker_up", label) > 0, ready = value_of(page, "espalier_worker_ready", label) > 0;
+    bool up = value_of(page, "espalier_worker_up", label) > 0;
+    bool ready = value_of(page, "espalier_worker_ready", label) > 0;
     printf("%5s  %-16.16s %-6s", stage, worker, ready ? "ready" : up ? "up" : "DOWN");
     cell(5, "%.0f", value_of(page, "espalier_stage_level", label));
     cell(5, "%.0f", value_of(page, "espalier_link_level", label));

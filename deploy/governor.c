@@ -67,7 +67,8 @@ static void copy_plan(struct plan *to, const struct plan *from) {
 }
 
 enum status governor_create(struct governor **out, const struct governor_config *config, const struct slices *slices,
-                            const struct cluster_link *const *links, const struct profile *const *profiles, struct err *err) {
+                            const struct cluster_link *const *links, const struct profile *const *profiles,
+                            struct err *err) {
     struct governor *g = calloc(1, sizeof *g);
     if (!g) return err_memory(err, "controller");
     g->slices = slices;

@@ -46,6 +46,7 @@ void layout_text(const struct cluster *c, const struct layout_places *places, ch
     for (int s = 0; s < places->nstages; s++) {
         const struct layout_stage *stage = &places->stage[s];
         for (int i = 0; i < stage->count && n < size; i++)
-            n += (size_t)snprintf(text + n, size - n, "%s%s", i ? " " : s ? " | " : "", c->worker[stage->worker[i]].name);
+            n += (size_t)snprintf(text + n, size - n, "%s%s", i ? " " : s ? " | " : "",
+                                  c->worker[stage->worker[i]].name);
     }
 }

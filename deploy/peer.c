@@ -211,7 +211,8 @@ static void on_measured(struct peer *p, const struct wire_message *m) {
     char *json = strndup((const char *)m->payload, m->payload_length);
     enum status status = json ? profile_parse(&profile, p->worker->name, json, &err) : err_memory(&err, "profile");
     const struct peer_post *post = peer_post(p, m->measure.layout);
-    int stage = post ? post->assign.stage : 0, nblocks = post ? post->slices->first[stage + 1] - post->slices->first[stage] : 0;
+    int stage = post ? post->assign.stage : 0;
+    int nblocks = post ? post->slices->first[stage + 1] - post->slices->first[stage] : 0;
     int nlevels = post ? post->slices->model->levels->nlevels : 0;
     if (!status && (profile->nblocks != nblocks || profile->nlevels != nlevels))
         status = err_set(&err, STATUS_FORMAT, "a profile of %d blocks at %d levels, its slice has %d at %d",

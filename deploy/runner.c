@@ -12,8 +12,8 @@ enum { TICK_MS = 100 };
 static const double MEASURE_S = 180, FINISH_S = 10, REPLICA_S = 2;
 
 struct runner_config runner_defaults(void) {
-    return (struct runner_config){ .results = "results.sqlite", .policy = CONTROLLER_POLICIES, .slo_ms = -1, .queue = 16,
-                                   .connect_timeout_s = 30, .takeover_s = 5, .recut_s = 120 };
+    return (struct runner_config){ .results = "results.sqlite", .policy = CONTROLLER_POLICIES, .slo_ms = -1,
+                                   .queue = 16, .connect_timeout_s = 30, .takeover_s = 5, .recut_s = 120 };
 }
 
 const char *runner_overload_name(enum runner_overload overload) {

@@ -291,7 +291,8 @@ enum status runner_requeue_layout(struct runner *r, uint32_t layout, struct err 
 
 static bool good_result(const struct runner *r, const struct wire_message *m) {
     const struct wire_frame *f = &m->frame;
-    return f->format == WIRE_MAP && f->stage == f->nstages && m->payload_length == (size_t)f->c * f->h * f->w * sizeof(float) &&
+    return f->format == WIRE_MAP && f->stage == f->nstages &&
+           m->payload_length == (size_t)f->c * f->h * f->w * sizeof(float) &&
            (int)(f->c * f->h * f->w) == r->model->net->classes;
 }
 
@@ -300,8 +301,8 @@ static void count_stages(struct runner *r, const struct frame *f, const struct w
     struct outlet_sample *first = &r->peers[f->peer[0]].sample;
     for (int i = 0; i < result->nstages; i++) {
         const struct wire_time *before = i ? &result->time[i - 1] : NULL;
-        peer_count(&r->peers[f->peer[i]], &result->choice[i], &result->time[i], before ? before->link_bytes : first->bytes,
-                   before ? before->link_us * 1e-6 : first->seconds);
+        peer_count(&r->peers[f->peer[i]], &result->choice[i], &result->time[i],
+                   before ? before->link_bytes : first->bytes, before ? before->link_us * 1e-6 : first->seconds);
     }
 }
 

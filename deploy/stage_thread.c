@@ -148,8 +148,8 @@ static void run_frame(struct stage_thread *t, const struct job *job, struct outc
         o->next = job->message.frame.choice[job->message.frame.stage + 1].worker;
     if (!t->stage[job->slot]) o->status = err_set(&err, STATUS_FORMAT, "no slice is loaded");
     else
-        o->status = stage_run(t->stage[job->slot], &job->message, waited_us < UINT32_MAX ? (uint32_t)waited_us : UINT32_MAX,
-                              link_bytes, link_us, &o->packet, &err);
+        o->status = stage_run(t->stage[job->slot], &job->message,
+                              waited_us < UINT32_MAX ? (uint32_t)waited_us : UINT32_MAX, link_bytes, link_us, &o->packet, &err);
     if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
 }
 

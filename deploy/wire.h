@@ -94,7 +94,7 @@ struct wire_post {
 struct wire_status {
     uint64_t incarnation; /* random, of this process */
     uint64_t token;
-    bool busy; /* another run has this worker: text says whose */
+    uint8_t busy; /* 1: another run has this worker: text says whose */
     uint8_t nposts;
     struct wire_post post[WIRE_POSTS];
     char device[WIRE_NAME];
