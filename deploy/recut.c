@@ -6,9 +6,15 @@
 #include <string.h>
 
 static const double WINDOW_S = 5;
+enum { SAMPLES = 63 };
 
+/* Of one stage: measured over profiled times of this window's first frames, and
+ * the sum of the windows' medians since better cuts began to pay. */
 struct slowdown {
-    double measured_ms, profiled_ms;
+    double sample[SAMPLES];
+    int count;
+    double sum;
+    int windows;
 };
 
 struct recut {
@@ -17,7 +23,8 @@ struct recut {
     double *ms;   /* [nstages][own][incoming] of the present slices */
     double *full; /* [nstages][nblocks] at the levels to be best for, shared by the stage's workers */
     double *link_bytes, *bytes_per_s;
-    struct slowdown *now, *since; /* [nstages]: of this window, and since it began to pay */
+    struct slowdown *slowdown; /* [nstages] */
+    double *factor;            /* [nstages], for solving */
     struct placement *placement;
     double patience_s, window_s;
     double window_from_s, since_s; /* -1: not yet */
@@ -57,14 +64,14 @@ enum status recut_create(struct recut **out, const struct recut_stage *stages, i
     r->full = calloc(n * (size_t)r->nblocks, sizeof *r->full);
     r->link_bytes = malloc((size_t)r->nblocks * sizeof *r->link_bytes);
     r->bytes_per_s = calloc(n, sizeof *r->bytes_per_s);
-    r->now = calloc(2 * n, sizeof *r->now);
-    bool good = r->first && r->ms && r->full && r->link_bytes && r->bytes_per_s && r->now;
+    r->slowdown = calloc(n, sizeof *r->slowdown);
+    r->factor = calloc(n, sizeof *r->factor);
+    bool good = r->first && r->ms && r->full && r->link_bytes && r->bytes_per_s && r->slowdown && r->factor;
     enum status status = good ? placement_create(&r->placement, nstages, r->nblocks, err) : err_memory(err, "cuts");
     if (status) {
         recut_destroy(&r);
         return status;
     }
-    r->since = r->now + n;
     memcpy(r->first, first, (n + 1) * sizeof *first);
     memcpy(r->link_bytes, link_bytes, (size_t)r->nblocks * sizeof *link_bytes);
     fill(r, stages);
@@ -81,7 +88,8 @@ void recut_destroy(struct recut **recut) {
     free(r->full);
     free(r->link_bytes);
     free(r->bytes_per_s);
-    free(r->now);
+    free(r->slowdown);
+    free(r->factor);
     free(r);
     *recut = NULL;
 }
@@ -90,20 +98,37 @@ void recut_report(struct recut *r, int stage, int level, int incoming, double co
     if (stage < 0 || stage >= r->nstages || level < 0 || level >= r->nlevels || incoming < 0 ||
         incoming >= r->nlevels || !(compute_ms >= 0 && compute_ms < 1e9))
         return;
-    r->now[stage].measured_ms += compute_ms;
-    r->now[stage].profiled_ms += r->ms[slice_at(r, stage, level, incoming)];
+    struct slowdown *s = &r->slowdown[stage];
+    double profiled_ms = r->ms[slice_at(r, stage, level, incoming)];
+    if (s->count < SAMPLES && profiled_ms > 0) s->sample[s->count++] = compute_ms / profiled_ms;
 }
 
 void recut_link(struct recut *r, int stage, double bytes_per_s) {
     if (stage > 0 && stage < r->nstages) r->bytes_per_s[stage] = bytes_per_s;
 }
 
-/* The best cuts under these slowdowns; returns what is gained, 0: not known. */
-static double best(struct recut *r, const struct slowdown *slowdown, int *first) {
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Into r->factor; false: a stage has done no frame in this window. */
+static bool find_medians(struct recut *r) {
+    for (int s = 0; s < r->nstages; s++) {
+        struct slowdown *d = &r->slowdown[s];
+        if (!d->count) return false;
+        qsort(d->sample, (size_t)d->count, sizeof *d->sample, ascending);
+        r->factor[s] = d->sample[d->count / 2];
+    }
+    return true;
+}
+
+/* The best cuts under r->factor; returns what is gained, 0: not known. */
+static double best(struct recut *r, int *first) {
     struct placement_value value;
     for (int s = 0; s < r->nstages; s++) {
-        if (!(slowdown[s].profiled_ms > 0 && slowdown[s].measured_ms > 0)) return 0;
-        double factor = slowdown[s].measured_ms / slowdown[s].profiled_ms;
+        double factor = r->factor[s];
+        if (!(factor > 0)) return 0;
         for (int b = 0; b < r->nblocks; b++) {
             r->placement->compute[s * r->nblocks + b] = factor * r->full[s * r->nblocks + b];
             r->placement->link[s * r->nblocks + b] =
@@ -117,22 +142,23 @@ static double best(struct recut *r, const struct slowdown *slowdown, int *first)
 bool recut_decide(struct recut *r, double now_s, int *first, double *gain) {
     if (r->window_from_s < 0) r->window_from_s = now_s;
     if (now_s - r->window_from_s < r->window_s) return false;
-    double pays = best(r, r->now, first);
-    bool here = pays > 0 && pays < RECUT_GAIN; /* 0: no frames, the window says nothing */
-    if (here || r->since_s < 0) {
-        r->since_s = here ? now_s : r->window_from_s;
-        memset(r->since, 0, (size_t)r->nstages * sizeof *r->since);
+    double pays = find_medians(r) ? best(r, first) : 0;
+    bool here = pays > 0 && pays < RECUT_GAIN; /* 0: the window says nothing */
+    bool begins = here || r->since_s < 0;
+    if (begins) r->since_s = here ? now_s : r->window_from_s;
+    for (int s = 0; s < r->nstages; s++) {
+        struct slowdown *d = &r->slowdown[s];
+        if (begins) d->sum = d->windows = 0;
+        if (pays >= RECUT_GAIN) d->sum += r->factor[s], d->windows++;
+        d->count = 0;
     }
-    for (int s = 0; s < r->nstages && !here; s++) {
-        r->since[s].measured_ms += r->now[s].measured_ms;
-        r->since[s].profiled_ms += r->now[s].profiled_ms;
-    }
-    memset(r->now, 0, (size_t)r->nstages * sizeof *r->now);
     r->window_from_s = now_s;
     if (pays < RECUT_GAIN || now_s - r->since_s < r->patience_s) return false;
-    *gain = best(r, r->since, first);
-    if (*gain < RECUT_GAIN) return false;
+    for (int s = 0; s < r->nstages; s++) {
+        r->factor[s] = r->slowdown[s].sum / r->slowdown[s].windows;
+        r->slowdown[s].sum = r->slowdown[s].windows = 0;
+    }
     r->since_s = now_s; /* not again at once, if they are not moved */
-    memset(r->since, 0, (size_t)r->nstages * sizeof *r->since);
-    return true;
+    *gain = best(r, first);
+    return *gain >= RECUT_GAIN;
 }

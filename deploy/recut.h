@@ -2,7 +2,7 @@
  * that takes longer than its profile says, for minutes on end, should have
  * fewer blocks; pruning is for what passes.
  *
- * Each stage's slowdown is the mean of measured over profiled times, whatever
+ * Each stage's slowdown is the median of measured over profiled times, whatever
  * the level, so that pruned slices are compared with what they would take at
  * full size. Every few seconds the best cuts for those of that window are
  * compared with the present ones (deploy/placement.h, the largest stage). Only

@@ -82,6 +82,10 @@ bool process_line(struct process *p, char *line, size_t size, double timeout_s) 
     }
 }
 
+void process_keep_reading(struct process *p, double timeout_s) {
+    if (!read_more(p, now_s() + timeout_s)) nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
 void process_signal(struct process *p, int signal_number) {
     if (p->pid > 0) kill(p->pid, signal_number);
 }

@@ -11,7 +11,7 @@
 struct process {
     pid_t pid; /* 0: not running */
     int out_fd, in_fd;
-    char buffer[65536]; /* of standard output, not yet read */
+    char buffer[1 << 20]; /* of standard output, not yet read */
     size_t used;
 };
 
@@ -23,6 +23,8 @@ void process_start(struct process *process, const char *const argv[], const char
  * when the time is over. */
 bool process_line(struct process *process, char *line, size_t size, double timeout_s);
 void process_signal(struct process *process, int signal_number);
+/* Reads what it has written so far, up to the buffer's size, for process_line. */
+void process_keep_reading(struct process *process, double timeout_s);
 /* Whether it has ended; process_wait() says how. */
 bool process_ended(const struct process *process);
 /* Closes its standard input. */
