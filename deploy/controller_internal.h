@@ -41,7 +41,6 @@ struct controller {
     int64_t cost_max;
     struct planner *planner;
     bool stale; /* the planner's times are older than the estimates */
-    bool relief; /* the latest decision may be applied to frames in flight */
 
     struct planner_choice choice[PLANNER_MAX_SLICES];
     struct plan *plan;

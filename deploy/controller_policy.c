@@ -8,13 +8,14 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one of the kind waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
-enum { HORIZON = 6, QUEUE_BEGUN = 2 };
+enum { HORIZON = 10, QUEUE_BEGUN = 2 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define STRAINED 0.1       /* of the SLO, latency beyond the plan's that tells of contention; */
 #define EASED 0.35         /* and what is left of it when that is gone */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
                             * plan are not all counted, and accuracy is soon given back */
+#define RELIEF_UTILISATION 0.6 /* of the utilisation allowed, likewise: what is queued must drain */
 #define LEAST_SHARE 0.4    /* and at last */
 #define LEAST_GAIN 0.0005  /* of accuracy, worth a switch; all of it always is */
 #define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
@@ -117,13 +118,16 @@ static bool solve(struct controller *c, double share, struct traffic t, double u
         .queued = ahead,
     };
     if (planner_solve(c->planner, &limits, solution, NULL)) return false;
-    if (solution->outcome == PLANNER_FEASIBLE && t.recent > 0) {
+    bool feasible = solution->outcome == PLANNER_FEASIBLE;
+    for (int frames = HORIZON; feasible && t.recent > 0 && frames > 0; frames /= 2) { /* as far as can be */
         struct planner_limits later = limits;
         struct planner_solution s;
-        later.queued += HORIZON;
-        later.latency += (int64_t)(HORIZON / t.recent * 1e9);
+        later.queued += frames;
+        later.latency += (int64_t)(frames / t.recent * 1e9);
         if (planner_solve(c->planner, &later, &s, NULL)) return false;
-        if (s.outcome == PLANNER_FEASIBLE && s.value.cost > solution->value.cost) *solution = s;
+        if (s.outcome != PLANNER_FEASIBLE) continue;
+        if (s.value.cost > solution->value.cost) *solution = s;
+        break;
     }
     if (solution->outcome == PLANNER_FEASIBLE || limits.bottleneck == PLANNER_UNLIMITED) return true;
     /* A burst comes faster than any plan can keep up with, yet its end may be
@@ -256,7 +260,10 @@ static void notice_ease(struct controller *c, double now_s) {
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    if (!solve(c, relief_share(c, now_s), traffic_now(c, now_s), c->config.utilisation, ahead, &s)) return;
+    struct traffic traffic = traffic_now(c, now_s);
+    double share = relief_share(c, now_s), drain = traffic.recent > 0 ? 1 : RELIEF_UTILISATION;
+    if (!solve(c, share, traffic, drain * c->config.utilisation, ahead, &s)) return;
+    if (s.outcome != PLANNER_FEASIBLE && !solve(c, share, traffic, c->config.utilisation, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
     bool feasible = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
     /* Where nothing is fast enough, go on up for any gain, but sideways or down
