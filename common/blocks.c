@@ -34,6 +34,25 @@ static int find_blocks(struct blocks *blocks, const struct net *net, const int *
     return n + 1;
 }
 
+/* The layer that made what `layer` hands on channel by channel. */
+static int maker(const struct net *net, int layer) {
+    while (layer >= 0 && net->layers[layer].ninputs == 1 && !net_has_weights(&net->layers[layer]))
+        layer = net->layers[layer].inputs[0];
+    return layer;
+}
+
+static void find_chains(struct blocks *blocks, const struct net *net) {
+    blocks->chain[0] = -1;
+    for (int b = 1; b <= blocks->nblocks; b++) {
+        int entered = maker(net, blocks->block[b - 1].source);
+        int left = maker(net, b < blocks->nblocks ? blocks->block[b].source : net->nlayers - 1);
+        bool joined = left == entered;
+        for (int k = 0; left >= 0 && !net_has_weights(&net->layers[left]) && k < net->layers[left].ninputs; k++)
+            joined |= maker(net, net->layers[left].inputs[k]) == entered;
+        blocks->chain[b] = joined ? blocks->chain[b - 1] : b - 1;
+    }
+}
+
 enum status blocks_cut_after(const struct blocks *blocks, int layer, int *block, struct err *err) {
     int before = -1, after = -1; /* nearest cuts */
     for (int b = 1; b < blocks->nblocks; b++) {
@@ -112,15 +131,17 @@ enum status blocks_create(struct blocks **out, const struct net *net, const stru
     if (blocks) {
         blocks->block = calloc(n, sizeof *blocks->block);
         blocks->of_layer = calloc(n, sizeof *blocks->of_layer);
+        blocks->chain = calloc(n + 1, sizeof *blocks->chain);
         blocks->slice_first = calloc(n, sizeof *blocks->slice_first);
     }
-    if (!last_use || !blocks || !blocks->block || !blocks->of_layer || !blocks->slice_first) {
+    if (!last_use || !blocks || !blocks->block || !blocks->of_layer || !blocks->chain || !blocks->slice_first) {
         status = err_memory(err, "blocks");
         goto fail;
     }
     for (int i = 0; i < net->nlayers; i++)
         for (int k = 0; k < net->layers[i].ninputs; k++) last_use[net->layers[i].inputs[k] + 1] = i;
     blocks->nblocks = find_blocks(blocks, net, last_use);
+    find_chains(blocks, net);
     status = read_slices(blocks, cfg, err);
     if (status) goto fail;
     free(last_use);
@@ -137,6 +158,7 @@ void blocks_destroy(struct blocks **blocks_pointer) {
     if (!blocks) return;
     free(blocks->block);
     free(blocks->of_layer);
+    free(blocks->chain);
     free(blocks->slice_first);
     free(blocks);
     *blocks_pointer = NULL;

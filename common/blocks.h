@@ -21,6 +21,11 @@ struct blocks {
     int nblocks;
     struct block *block;
     int *of_layer; /* [nlayers] the block of each layer */
+    /* [nblocks + 1] Of what enters each block (the last: of what leaves the
+     * network), the first block whose output is still part of it, joined by
+     * shortcuts and routes all the way: along a residual stage, the one before
+     * the stage's first shortcut. -1: what enters the network is part of it. */
+    int *chain;
     /* Slices wished for by [slice] sections: first blocks, slices[0] = 0. */
     int nslices;
     int *slice_first;

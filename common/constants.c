@@ -1,3 +1,4 @@
+#include "common/bn.h"
 #include "common/constants.h"
 
 #include <math.h>
@@ -87,6 +88,7 @@ static void find_sum_values(const struct constants *c, int layer) {
 /* scale, shift: room for any layer's outputs. */
 static void find_values(const struct constants *c, float *scale, float *shift) {
     const struct net *net = c->model->net;
+    const struct bn_terms whole = bn_uniform(c->model, 0);
     for (int k = 0; k < net->input.c; k++) *constants_value(c, -1, k) = NAN;
     for (int i = 0; i < net->nlayers; i++) {
         const struct net_layer *l = &net->layers[i];
@@ -95,7 +97,7 @@ static void find_values(const struct constants *c, float *scale, float *shift) {
         case NET_CONVOLUTIONAL:
         case NET_CONNECTED:
         case NET_BATCHNORM:
-            if (c->model->layers[i].mean) model_bn_affine(c->model, i, 0, scale, shift);
+            if (c->model->layers[i].mean) bn_affine(c->model, i, &whole, scale, shift);
             find_row_values(c, i, scale, shift);
             break;
         case NET_SHORTCUT: find_sum_values(c, i); break;

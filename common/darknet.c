@@ -50,24 +50,24 @@ static bool replaces_batchnorm(const struct model *model) { return model->bn_for
 /* All of a model's tensors as Darknet orders them; room for 5 a layer.
  * `replaced`: [batchnorm] is a convolution there. */
 static int list_blobs(const struct model *model, bool replaced, struct blob *blobs) {
-    int n = 0, row = model_row(model, 0, 0);
+    int n = 0;
     for (int i = 0; i < model->net->nlayers; i++) {
         const struct net_layer *l = &model->net->layers[i];
         const struct model_layer *m = &model->layers[i];
         if (!net_has_weights(l)) continue;
-        size_t o = (size_t)model_outputs(model, i), at = (size_t)row * o, gamma_at = m->gamma_rows > 1 ? at : 0;
+        size_t o = (size_t)model_outputs(model, i);
         bool alone = replaced && l->kind == NET_BATCHNORM;
         if (alone) add_constant(blobs, &n, i, 0, o);
         if (m->bias) add_blob(blobs, &n, i, m->bias, o);
-        if (m->beta) add_blob(blobs, &n, i, m->beta + gamma_at, o);
+        if (m->beta) add_blob(blobs, &n, i, m->beta, o);
         if (l->kind == NET_CONNECTED) {
             add_blob(blobs, &n, i, m->weight, net_weight_count(l));
             blobs[n - 1].columns = (int)net_shape_size(l->in);
         }
         if (m->gamma) {
-            add_blob(blobs, &n, i, m->gamma + gamma_at, o);
-            add_blob(blobs, &n, i, m->mean + at, o);
-            add_blob(blobs, &n, i, m->var + at, o);
+            add_blob(blobs, &n, i, m->gamma, o);
+            add_blob(blobs, &n, i, m->mean, o);
+            add_blob(blobs, &n, i, m->var, o);
             blobs[n - 1].variance = true;
         }
         if (l->kind == NET_CONVOLUTIONAL) add_blob(blobs, &n, i, m->weight, net_weight_count(l));

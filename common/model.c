@@ -1,5 +1,6 @@
 #include "common/model.h"
 
+#include "common/bn.h"
 #include "common/model_meta.h"
 
 #include <assert.h>
@@ -101,21 +102,11 @@ static enum status build_graph(struct model *model, const struct safetensors *fi
     return STATUS_OK;
 }
 
-static enum status make_row_map(struct model *model, int nrows, struct err *err) {
-    int n = model->levels->nlevels;
-    model->nrows = nrows ? nrows : n * n;
-    model->row_of = malloc((size_t)n * (size_t)n * sizeof *model->row_of);
-    if (!model->row_of) return err_memory(err, model->cfg->name);
-    bool all = model->nrows == n * n;
-    for (int i = 0; i < n * n; i++) model->row_of[i] = all ? i : -1;
-    model->row_of[0] = 0;
-    return STATUS_OK;
-}
-
 /* One zeroed block for all tensors; gamma and var 1. */
-static enum status allocate_weights(struct model *model, struct err *err) {
+static enum status allocate_weights(struct model *model, int nrows, struct err *err) {
     struct slot *slots;
     int n = 0;
+    model->nrows = nrows ? nrows : bn_rows(model->levels->nlevels);
     enum status status = new_slots(model, &slots, &n, err);
     if (status) return status;
     size_t total = 0;
@@ -142,7 +133,7 @@ static enum status allocate_weights(struct model *model, struct err *err) {
         struct model_layer *m = &model->layers[i];
         size_t outputs = net_has_weights(&model->net->layers[i]) ? (size_t)model_outputs(model, i) : 0;
         for (size_t k = 0; m->gamma && k < (size_t)m->gamma_rows * outputs; k++) m->gamma[k] = 1;
-        for (size_t k = 0; m->var && k < (size_t)model->nrows * outputs; k++) m->var[k] = 1;
+        for (size_t k = 0; m->var && k < (size_t)bn_level_rows(model) * outputs; k++) m->var[k] = 1;
     }
     return STATUS_OK;
 }
@@ -171,7 +162,7 @@ enum status model_create_slice(struct model **out, struct cfg *cfg, int nrows, c
     model->bn_eps = 1e-5f;
     if ((status = copy_ends(&model->ends, ends, err)) || (status = build_graph(model, NULL, err)) ||
         (status = levels_create(&model->levels, cfg, model->net, model->groups, err)) ||
-        (status = make_row_map(model, nrows, err)) || (status = allocate_weights(model, err))) {
+        (status = allocate_weights(model, nrows, err))) {
         model->cfg = NULL; /* still the caller's */
         model_destroy(&model);
         return status;
@@ -273,7 +264,6 @@ void model_destroy(struct model **model_pointer) {
     for (int i = 0; i < model->nlabels; i++) free(model->labels[i]);
     free(model->labels);
     free(model->training);
-    free(model->row_of);
     free(model->ends.incoming);
     free(model->layers);
     free(model->storage);
@@ -344,29 +334,7 @@ enum status model_serialize(const struct model *model, uint8_t **bytes, size_t *
     return status;
 }
 
-/* ---- reading from it ---- */
-
-int model_row(const struct model *model, int own, int incoming) {
-    int n = model->levels->nlevels;
-    if (model->row_of[own * n + incoming] >= 0) return model->row_of[own * n + incoming];
-    for (int l = own; l >= 0; l--)
-        if (model->row_of[l * n + l] >= 0) return model->row_of[l * n + l];
-    return 0;
-}
-
-void model_bn_affine(const struct model *model, int layer, int row, float *scale, float *shift) {
-    const struct model_layer *m = &model->layers[layer];
-    size_t outputs = (size_t)model_outputs(model, layer), at = (size_t)row * outputs;
-    size_t gamma_at = m->gamma_rows > 1 ? at : 0;
-    double eps = (double)model->bn_eps;
-    for (size_t o = 0; o < outputs; o++) {
-        double var = (double)m->var[at + o];
-        double deviation = model->bn_form == MODEL_BN_TORCH ? sqrt(var + eps) : sqrt(var) + eps;
-        double factor = (double)m->gamma[gamma_at + o] / deviation;
-        scale[o] = (float)factor;
-        shift[o] = (float)((m->beta ? (double)m->beta[gamma_at + o] : 0) - (double)m->mean[at + o] * factor);
-    }
-}
+/* ---- contents ---- */
 
 void model_hash(const void *bytes, size_t length, char hex[65]) {
     unsigned char digest[crypto_hash_sha256_BYTES];

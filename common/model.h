@@ -9,7 +9,7 @@
  *
  * Metadata (strings): format "espalier", version, cfg (text), labels (JSON
  * list), preproc, levels (JSON: {"ratio":[...],"keep":[[units per group]...]}),
- * bn_rows (JSON list of [own level, incoming level, row]), bn_eps, bn_form
+ * bn_rows (R: 1, or as common/bn.h says), bn_eps, bn_form
  * ("torch": sqrt(var + eps); "darknet": sqrt(var) + eps), accuracy, training
  * (JSON: how it was trained), darknet ("major minor revision seen"), crc32 (of
  * all the rest; checked when it is there), and in a slice file slice (JSON: {"first_layer", "first_block", "incoming":
@@ -48,8 +48,7 @@ struct model {
     struct levels *levels;
     struct model_layer *layers; /* [nlayers] */
 
-    int nrows;   /* R */
-    int *row_of; /* [nlevels][nlevels]: (own, incoming) -> row; -1: none stored */
+    int nrows; /* R: 1, or bn_rows(nlevels); see common/bn.h */
     enum model_bn_form bn_form;
     float bn_eps;
 
@@ -79,8 +78,8 @@ enum { MODEL_MAX_FLOATS = 1 << 30 };
 
 /* From a cfg (taken over on success): graph, groups, levels, zeroed weights
  * (gamma and var 1) with room for `nrows` batch-norm rows; gamma and beta have
- * one. With nlevels^2 rows (or 0, which means that) the row map holds all
- * pairs, row = own*nlevels+incoming; otherwise (0,0) only. Batch norm is of the
+ * one. `nrows` is 1, or 0: as many as common/bn.h has for a network that is pruned
+ * while it runs, corrections 0. Batch norm is of the
  * torch form, eps 1e-5. Preprocessing: the net's size, letterbox, exact, mean
  * 0, std 1. STATUS_LIMIT, before anything is allocated for them, if the weights
  * are more than MODEL_MAX_FLOATS. */
@@ -111,13 +110,6 @@ enum status model_save(const struct model *model, const char *path, struct err *
 enum status model_serialize(const struct model *model, uint8_t **bytes, size_t *length, struct err *err) MUST_CHECK;
 void model_destroy(struct model **model);
 
-/* The batch-norm row for a block's own level and that of what arrives:
- * (own, incoming), else (own, own), else the stored row of the nearest lower
- * own level, else row 0. */
-int model_row(const struct model *model, int own, int incoming);
-/* The affine form of batch norm for a row: y = x * scale[o] + shift[o], with
- * gamma, beta, mean, var, eps and form folded in. `scale`, `shift`: [O]. */
-void model_bn_affine(const struct model *model, int layer, int row, float *scale, float *shift);
 /* Outputs O of a layer with weights. */
 int model_outputs(const struct model *model, int layer);
 /* SHA-256 of bytes, as lower-case hex: how workers name and check what they are sent. */

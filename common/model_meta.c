@@ -1,3 +1,4 @@
+#include "common/bn.h"
 #include "common/model_meta.h"
 
 #include "common/json.h"
@@ -10,7 +11,7 @@
 #include <zlib.h>
 
 static const char FORMAT[] = "espalier";
-enum { VERSION = 1, MAX_LABELS = 1 << 20, MAX_ROWS = PLAN_MAX_LEVELS * PLAN_MAX_LEVELS };
+enum { VERSION = 1, MAX_LABELS = 1 << 20 };
 
 /* ---- writing ---- */
 
@@ -55,16 +56,6 @@ static char *levels_text(const struct levels *levels) {
     return print_and_delete(root, good);
 }
 
-static char *rows_text(const struct model *model) {
-    cJSON *list = cJSON_CreateArray();
-    bool good = list != NULL;
-    int n = model->levels->nlevels;
-    for (int i = 0; good && i < n * n; i++)
-        if (model->row_of[i] >= 0)
-            good = json_append(list, cJSON_CreateIntArray((int[]){i / n, i % n, model->row_of[i]}, 3));
-    return print_and_delete(list, good);
-}
-
 static char *slice_text(const struct model *model) {
     cJSON *root = cJSON_CreateObject();
     cJSON *incoming = root ? cJSON_AddArrayToObject(root, "incoming") : NULL;
@@ -98,7 +89,7 @@ enum status model_meta_make(struct model_meta *meta, const struct model *model, 
     *meta = (struct model_meta){0};
     bool good = put(meta, "format", strdup(FORMAT)) && put(meta, "version", format_text("%d", VERSION)) &&
                 put(meta, "cfg", strdup(model->cfg->text)) && put(meta, "levels", levels_text(model->levels)) &&
-                put(meta, "bn_rows", rows_text(model)) &&
+                put(meta, "bn_rows", format_text("%d", model->nrows)) &&
                 put(meta, "bn_eps", format_text("%.9g", (double)model->bn_eps)) &&
                 put(meta, "bn_form", strdup(model->bn_form == MODEL_BN_TORCH ? "torch" : "darknet")) &&
                 put(meta, "darknet",
@@ -320,35 +311,21 @@ done:
     return status;
 }
 
-static enum status read_rows(const struct safetensors *file, struct model *model, const cJSON *list, struct err *err) {
-    int n = model->levels->nlevels, values[3];
-    model->row_of = malloc((size_t)n * (size_t)n * sizeof *model->row_of);
-    if (!model->row_of) return err_memory(err, file->name);
-    for (int i = 0; i < n * n; i++) model->row_of[i] = -1;
-    if (!cJSON_IsArray(list)) return bad(file, "bn_rows", "is missing or not a list", err);
-    const cJSON *entry;
-    cJSON_ArrayForEach(entry, list) {
-        if (!json_ints(entry, 3, 0, MAX_ROWS - 1, values) || values[0] >= n || values[1] >= n)
-            return bad(file, "bn_rows", "has an entry that is not [own level, incoming level, row]", err);
-        int *row = &model->row_of[values[0] * n + values[1]];
-        if (*row >= 0) return bad(file, "bn_rows", "has two rows for one pair of levels", err);
-        *row = values[2];
-        if (values[2] >= model->nrows) model->nrows = values[2] + 1;
-    }
-    if (model->row_of[0] < 0) return bad(file, "bn_rows", "has no row for levels 0 and 0", err);
+static enum status read_rows(const struct safetensors *file, struct model *model, const char *text, struct err *err) {
+    int64_t rows;
+    if (!read_numbers(text, 1, &rows) || (rows != 1 && rows != bn_rows(model->levels->nlevels)))
+        return err_set(err, STATUS_FORMAT, "%s: metadata 'bn_rows' is neither 1 nor %d, for %d levels", file->name,
+                       bn_rows(model->levels->nlevels), model->levels->nlevels);
+    model->nrows = (int)rows;
     return STATUS_OK;
 }
 
 enum status model_meta_rows(const struct safetensors *file, struct model *model, struct err *err) {
-    const char *eps, *form;
-    cJSON *list;
+    const char *eps, *form, *rows;
     enum status status;
     if ((status = need(file, "bn_eps", &eps, err)) || (status = need(file, "bn_form", &form, err)) ||
-        (status = parse_value(file, "bn_rows", &list, err)))
+        (status = need(file, "bn_rows", &rows, err)) || (status = read_rows(file, model, rows, err)))
         return status;
-    status = read_rows(file, model, list, err);
-    cJSON_Delete(list);
-    if (status) return status;
     char *end;
     float value = strtof(eps, &end);
     if (end == eps || *end != '\0' || !(value >= 0 && value <= 1)) return bad(file, "bn_eps", "is not from 0 to 1", err);

@@ -250,6 +250,32 @@ int plan_incoming(const struct plan *plan, int block) {
     return before > plan->link[block] ? before : plan->link[block];
 }
 
+void plan_before_cut(struct plan_before *before, int level) {
+    for (int i = before->n - before->nchain; i < before->n; i++)
+        if (before->share[i].arriving < level) before->share[i].arriving = (uint8_t)level;
+}
+
+static void add_share(struct plan_before *before, int level, bool joined) {
+    if (before->n == PLAN_MAX_BEFORE) {
+        memmove(before->share, before->share + 1, (size_t)--before->n * sizeof *before->share);
+        if (before->nchain > before->n) before->nchain--;
+    }
+    if (!joined) before->nchain = 0;
+    plan_before_cut(before, level);
+    before->share[before->n++] = (struct plan_share){(uint8_t)level, (uint8_t)level};
+    before->nchain++;
+}
+
+void plan_before(const struct plan *plan, const struct blocks *blocks, int block, struct plan_before *before) {
+    *before = plan->before;
+    plan_before_cut(before, plan->link[0]);
+    for (int b = 0; b < block; b++) {
+        /* Whether what entered block b is part of what leaves it. */
+        add_share(before, plan->level[b], blocks->chain[b + 1] < b);
+        if (b + 1 < plan->nblocks) plan_before_cut(before, plan->link[b + 1]);
+    }
+}
+
 /* ---- counts ---- */
 
 enum status counts_create(struct counts **out, const struct groups *groups, struct err *err) {

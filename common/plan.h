@@ -12,7 +12,9 @@
 #include "common/groups.h"
 #include "common/net.h"
 
-enum { PLAN_MAX_LEVELS = 16, PLAN_MAX_BLOCKS = 1024 };
+#include <stdint.h>
+
+enum { PLAN_MAX_LEVELS = 16, PLAN_MAX_BLOCKS = 1024, PLAN_MAX_BEFORE = 64 };
 
 struct levels {
     int nlevels, ngroups;
@@ -47,6 +49,17 @@ enum codec {
 };
 const char *codec_name(enum codec codec); /* "f32", "f32z", ... */
 
+/* What lies before a block, oldest first: of the last `nchain` blocks the shares
+ * add up to what arrives (blocks->chain). */
+struct plan_before {
+    uint8_t n, nchain;
+    struct plan_share {
+        uint8_t level;    /* of the block */
+        uint8_t arriving; /* level at which its share arrives: its own, or that of a narrower
+                           * block or link behind it, since there the sum was cut */
+    } share[PLAN_MAX_BEFORE];
+};
+
 struct plan {
     int nblocks;
     int *level; /* [nblocks] */
@@ -54,6 +67,7 @@ struct plan {
     int *link;         /* [nblocks] level of the link, 0: no cap. link[0], for
                         * the engine of a slice: the level of what arrives */
     enum codec *codec; /* [nblocks] */
+    struct plan_before before; /* for the engine of a slice: plan_before() of what arrives; else nothing */
 };
 
 /* All blocks at `level`, no link caps, float32. */
@@ -65,10 +79,14 @@ void plan_destroy(struct plan **plan);
 enum status plan_parse(struct plan **plan, const struct blocks *blocks, const struct levels *levels, int nslices,
                        const int *slice_first, const char *levels_text, const char *link_text,
                        struct err *err) MUST_CHECK;
-/* The level of the tensor that arrives at block b, which with the block's own
- * level selects its batch-norm row: the higher of the block before (if there
- * is one) and the link. */
+/* The level of the tensor that arrives at block b, which says how many channels
+ * it has: the higher of the block before (if there is one) and the link. */
 int plan_incoming(const struct plan *plan, int block);
+/* What lies before block b; of b = nblocks: before what comes behind the
+ * network. Of more than PLAN_MAX_BEFORE blocks the last. */
+void plan_before(const struct plan *plan, const struct blocks *blocks, int block, struct plan_before *before);
+/* Cuts all shares down to a level, as a link does. */
+void plan_before_cut(struct plan_before *before, int level);
 
 /* How many channels everything computes and reads under a plan: the one
  * function that trainer, engine and exporter share.

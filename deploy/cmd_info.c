@@ -100,8 +100,8 @@ static void print_levels(const struct info *info) {
 static void print_rest(const struct info *info) {
     const struct model *m = info->model;
     if (info->has_bn)
-        printf("\nbatch norm: %d row%s for %d pair%s of levels, %s form, eps %g\n", m->nrows, m->nrows == 1 ? "" : "s",
-               info->pairs, info->pairs == 1 ? "" : "s", m->bn_form == MODEL_BN_TORCH ? "torch" : "darknet", (double)m->bn_eps);
+        printf("\nbatch norm: %s, %s form, eps %g\n",
+               m->nrows == 1 ? "of full width" : "of every level, with corrections for mixed plans", m->bn_form == MODEL_BN_TORCH ? "torch" : "darknet", (double)m->bn_eps);
     if (m->accuracy)
         printf("accuracy model: base %.2f%%, mean error %.2f points on plans held out (worst %.2f), %d images\n",
                100 * m->accuracy->base, 100 * m->accuracy->held_out_error, 100 * m->accuracy->held_out_worst,

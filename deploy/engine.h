@@ -45,7 +45,7 @@ bool engine_mapped(const struct engine *engine);
 void engine_rest(struct engine *engine);
 
 /* `plan` has one entry per block of the model; copied. For an engine whose
- * first block is not the model's first, what arrives has the level plan_incoming() says. */
+ * first block is not the model's first, what arrives has the levels that plan_incoming() and plan_before() say. */
 void engine_set_plan(struct engine *engine, const struct plan *plan);
 
 /* Channels (per segment and together) of what enters and leaves under the

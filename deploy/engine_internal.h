@@ -86,7 +86,9 @@ struct op {
     float *weights;            /* packed; in a cache they cannot be written */
     size_t nweights;
     bool winograd;             /* conv: Winograd's transforms apply */
-    float *scale, *shift;      /* [rows][stride]: batch norm, or 1 and the bias */
+    /* [rows][stride]: batch norm of each level, or 1 and the bias; of several
+     * levels one more, for what a plan corrects. */
+    float *scale, *shift;
     int rows, stride;
 };
 

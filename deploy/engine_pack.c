@@ -8,6 +8,7 @@
  * rows for the inputs of its groups only, with zeros where output and input are
  * of different groups. */
 #include "deploy/engine_internal.h"
+#include "common/bn.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -204,14 +205,16 @@ static enum status make_tables(struct engine *e, struct op *op, struct err *err)
     const int outputs = model_outputs(e->model, op->layer);
     /* Kernels load whole panels, from a view's first channel on. */
     op->stride = (outputs + 2 * PANEL - 1) / PANEL * PANEL;
-    op->rows = m->mean ? e->model->nrows : 1;
-    op->scale = engine_alloc(e, (size_t)op->rows * (size_t)op->stride, sizeof *op->scale);
-    op->shift = engine_alloc(e, (size_t)op->rows * (size_t)op->stride, sizeof *op->shift);
+    op->rows = m->mean ? bn_level_rows(e->model) : 1;
+    const size_t tables = (size_t)op->rows + (op->rows > 1);
+    op->scale = engine_alloc(e, tables * (size_t)op->stride, sizeof *op->scale);
+    op->shift = engine_alloc(e, tables * (size_t)op->stride, sizeof *op->shift);
     if (!op->scale || !op->shift) return err_memory(err, "batch-norm tables");
     for (int r = 0; r < op->rows; r++) {
         float *scale = op->scale + (size_t)r * (size_t)op->stride, *shift = op->shift + (size_t)r * (size_t)op->stride;
         if (m->mean) {
-            model_bn_affine(e->model, op->layer, r, scale, shift);
+            const struct bn_terms terms = bn_uniform(e->model, r);
+            bn_affine(e->model, op->layer, &terms, scale, shift);
             continue;
         }
         for (int o = 0; o < outputs; o++) {

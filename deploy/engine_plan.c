@@ -1,6 +1,7 @@
 /* A plan becomes counts, chunks and table rows: a few words for each
  * operation, whatever the size of the weights. */
 #include "deploy/engine_internal.h"
+#include "common/bn.h"
 
 #include <string.h>
 
@@ -90,14 +91,19 @@ void engine_set_plan(struct engine *e, const struct plan *plan) {
     memmove(e->plan->level, plan->level, n * sizeof *plan->level);
     memmove(e->plan->link, plan->link, n * sizeof *plan->link);
     memmove(e->plan->codec, plan->codec, n * sizeof *plan->codec);
+    e->plan->before = plan->before;
     counts_set(e->counts, m->net, m->blocks, m->groups, m->levels, e->plan);
+    struct bn_terms terms = { 0 };
+    int block = -1; /* whose terms they are */
     for (int i = 0; i < e->nops; i++) {
         struct op *op = &e->ops[i];
         const float *scale = op->scale, *shift = op->shift;
         if (op->rows > 1) {
-            const int row = model_row(m, plan->level[op->block], plan_incoming(e->plan, op->block));
-            scale += (size_t)row * (size_t)op->stride;
-            shift += (size_t)row * (size_t)op->stride;
+            if (op->block != block) terms = bn_planned(m, e->plan, block = op->block);
+            const size_t at = (size_t)(terms.n ? op->rows : terms.row) * (size_t)op->stride;
+            if (terms.n) bn_affine(m, op->layer, &terms, op->scale + at, op->shift + at);
+            scale += at;
+            shift += at;
         }
         if (op->kind == OP_CONV) plan_conv(e, op, scale, shift);
         else plan_views(e, op, scale, shift);

@@ -19,7 +19,6 @@ static double count_parameters(const struct model *m) {
 enum status info_gather(struct info *info, const char *path, const struct model *m, struct err *err) {
     *info = (struct info){.path = path, .model = m, .parameters = count_parameters(m)};
     for (int i = 0; i < m->net->nlayers; i++) info->has_bn |= m->layers[i].mean != NULL;
-    for (int i = 0; i < m->levels->nlevels * m->levels->nlevels; i++) info->pairs += m->row_of[i] >= 0;
     struct counts *counts;
     enum status status = counts_create(&counts, m->groups, err);
     if (status) return status;

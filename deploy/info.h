@@ -12,7 +12,6 @@ struct info {
     const char *path;
     const struct model *model;
     double parameters; /* weights, biases, gamma, beta */
-    int pairs;         /* (own, incoming) levels that have a batch-norm row */
     bool has_bn;
     double work[PLAN_MAX_LEVELS];     /* multiply-adds with all blocks at the level */
     double accuracy[PLAN_MAX_LEVELS]; /* expected then; where there is an accuracy model */

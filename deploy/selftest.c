@@ -1,5 +1,6 @@
 #include "deploy/selftest.h"
 
+#include "common/bn.h"
 #include "common/log.h"
 #include "common/random.h"
 #include "deploy/engine.h"
@@ -35,6 +36,7 @@ void selftest_fill(struct model *m, uint64_t seed) {
         struct model_layer *w = &m->layers[i];
         struct random random = random_stream(seed, (uint64_t)i, 0);
         const size_t outputs = (size_t)model_outputs(m, i), rows = (size_t)m->nrows;
+        const size_t levels = (size_t)bn_level_rows(m) * outputs;
         const size_t weights = net_weight_count(l);
         const double scale = weights ? sqrt(4.0 * (double)outputs / (double)weights) : 1;
         fill(w->weight, weights, -scale, scale, &random);
@@ -42,7 +44,8 @@ void selftest_fill(struct model *m, uint64_t seed) {
         fill(w->gamma, outputs * (size_t)w->gamma_rows, .5, 1.5, &random);
         fill(w->beta, outputs * (size_t)w->gamma_rows, -.5, .5, &random);
         fill(w->mean, outputs * rows, -.3, .3, &random);
-        fill(w->var, outputs * rows, .5, 1.5, &random);
+        fill(w->var, levels, .5, 1.5, &random);
+        if (w->var) fill(w->var + levels, outputs * rows - levels, -.1, .1, &random);
     }
 }
 

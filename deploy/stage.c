@@ -80,6 +80,10 @@ const struct model *stage_model(const struct stage *s) {
 
 /* ---- the plan ---- */
 
+static bool same_before(const struct plan_before *a, const struct plan_before *b) {
+    return a->n == b->n && a->nchain == b->nchain && memcmp(a->share, b->share, (size_t)a->n * sizeof *a->share) == 0;
+}
+
 static enum status set_plan(struct stage *s, const struct wire_frame *f, struct err *err) {
     int nlevels = s->model->levels->nlevels, level = f->choice[s->index].level;
     for (int i = 0; i < f->nstages; i++)
@@ -87,9 +91,15 @@ static enum status set_plan(struct stage *s, const struct wire_frame *f, struct 
             return err_set(err, STATUS_FORMAT, "level %d or link level %d: the model has %d", f->choice[i].level,
                            f->choice[i].link, nlevels);
     if (f->incoming >= nlevels) return err_set(err, STATUS_FORMAT, "incoming level %d of %d", f->incoming, nlevels);
-    if (s->plan->level[0] == level && s->plan->link[0] == f->incoming) return STATUS_OK;
+    for (int i = 0; i < f->before.n; i++)
+        if (f->before.share[i].level >= nlevels || f->before.share[i].arriving >= nlevels)
+            return err_set(err, STATUS_FORMAT, "level %d or %d before the slice: the model has %d", f->before.share[i].level,
+                           f->before.share[i].arriving, nlevels);
+    if (s->plan->level[0] == level && s->plan->link[0] == f->incoming && same_before(&s->plan->before, &f->before))
+        return STATUS_OK;
     for (int b = 0; b < s->plan->nblocks; b++) s->plan->level[b] = level;
     s->plan->link[0] = f->incoming;
+    s->plan->before = f->before;
     engine_set_plan(s->engine, s->plan);
     return STATUS_OK;
 }
@@ -168,6 +178,8 @@ static void narrow(struct stage *s, const struct wire_frame *in, struct wire_fra
     out->stage = (uint16_t)(s->index + 1);
     int own = in->choice[s->index].level, link = last ? 0 : in->choice[s->index + 1].link;
     out->incoming = (uint8_t)(own > link ? own : link);
+    plan_before(s->plan, m->blocks, m->blocks->nblocks, &out->before);
+    plan_before_cut(&out->before, link);
 }
 
 static uint32_t microseconds(double seconds) {

@@ -8,6 +8,7 @@
  * zeroes. */
 #include "deploy/surgery.h"
 
+#include "common/bn.h"
 #include "common/shrink.h"
 
 #include <assert.h>
@@ -19,6 +20,7 @@ struct pruning {
     const struct plan *plan;
     struct counts *counts;
     int *need, *hold; /* channels per segment, as counts->out */
+    float *stats;     /* room for the mean and variance of any layer */
 };
 
 static int *of_tensor(const struct pruning *p, int *values, int layer) {
@@ -240,13 +242,14 @@ static void copy_layer(const struct pruning *p, int layer, struct model *small) 
     if (!net_has_weights(l)) return;
     const struct model_layer *from = &m->layers[layer];
     struct model_layer *to = &small->layers[layer];
-    int block = m->blocks->of_layer[layer], row = model_row(m, p->plan->level[block], plan_incoming(p->plan, block));
+    const struct bn_terms terms = bn_planned(m, p->plan, m->blocks->of_layer[layer]);
     size_t all = (size_t)model_outputs(m, layer), kept = (size_t)model_outputs(small, layer);
-    size_t at = (size_t)row * all, gamma_at = from->gamma_rows > 1 ? at : 0;
+    size_t gamma_at = from->gamma_rows > 1 ? (size_t)terms.row * all : 0;
+    if (from->mean) bn_stats(m, layer, &terms, p->stats, p->stats + all);
     if (from->weight) copy_weights(p, layer, to, kept);
     const float *sources[] = {from->bias, from->gamma ? from->gamma + gamma_at : NULL,
-                              from->beta ? from->beta + gamma_at : NULL, from->mean ? from->mean + at : NULL,
-                              from->var ? from->var + at : NULL};
+                              from->beta ? from->beta + gamma_at : NULL, from->mean ? p->stats : NULL,
+                              from->mean ? p->stats + all : NULL};
     float *targets[] = {to->bias, to->gamma, to->beta, to->mean, to->var};
     for (int i = 0; i < 5; i++) {
         if (!sources[i]) continue;
@@ -319,7 +322,11 @@ enum status surgery_prune(const struct model *model, const struct plan *plan, st
     size_t n = (size_t)model->groups->nsegments;
     p.need = calloc(n, sizeof *p.need);
     p.hold = calloc(n, sizeof *p.hold);
-    if (!p.need || !p.hold) {
+    int outputs = 1;
+    for (int i = 0; i < model->net->nlayers; i++)
+        if (model->layers[i].mean && model_outputs(model, i) > outputs) outputs = model_outputs(model, i);
+    p.stats = malloc(2 * (size_t)outputs * sizeof *p.stats);
+    if (!p.need || !p.hold || !p.stats) {
         status = err_memory(err, "pruning");
     } else {
         counts_set(p.counts, model->net, model->blocks, model->groups, model->levels, plan);
@@ -329,6 +336,7 @@ enum status surgery_prune(const struct model *model, const struct plan *plan, st
     }
     free(p.need);
     free(p.hold);
+    free(p.stats);
     counts_destroy(&p.counts);
     return status;
 }

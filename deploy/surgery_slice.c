@@ -135,19 +135,15 @@ static enum status copy_levels(const struct cut *cut, struct model *slice, struc
     size_t n = (size_t)model->levels->nlevels, groups = (size_t)slice->groups->ngroups;
     struct levels *levels = slice->levels;
     float *ratio = malloc(n * sizeof *ratio);
-    int *keep = calloc(n * groups, sizeof *keep), *row_of = malloc(n * n * sizeof *row_of);
-    if (!ratio || !keep || !row_of) {
+    int *keep = calloc(n * groups, sizeof *keep);
+    if (!ratio || !keep) {
         free(ratio);
         free(keep);
-        free(row_of);
         return err_memory(err, "levels");
     }
     memcpy(ratio, model->levels->ratio, n * sizeof *ratio);
-    memcpy(row_of, model->row_of, n * n * sizeof *row_of);
     free(levels->ratio);
     free(levels->keep);
-    free(slice->row_of);
-    slice->row_of = row_of;
     slice->nrows = model->nrows;
     *levels = (struct levels){.nlevels = (int)n, .ngroups = (int)groups, .ratio = ratio, .keep = keep};
     bool good = take_levels(slice, model, -1, cut->source) && (!cut->shift || take_levels(slice, model, 0, cut->source));

@@ -150,6 +150,16 @@ static void time_fields(struct cursor *k, struct wire_time *m) {
     U32(m->link_us, UINT32_MAX);
 }
 
+static void before_fields(struct cursor *k, struct plan_before *m) {
+    U8(m->n, PLAN_MAX_BEFORE);
+    U8(m->nchain, PLAN_MAX_BEFORE);
+    if (m->nchain > m->n) wrong(k, "nchain");
+    for (int i = 0; i < m->n && i < PLAN_MAX_BEFORE; i++) {
+        U8(m->share[i].level, PLAN_MAX_LEVELS - 1);
+        U8(m->share[i].arriving, PLAN_MAX_LEVELS - 1);
+    }
+}
+
 static void frame_fields(struct cursor *k, struct wire_frame *m) {
     U64(m->seq);
     U32(m->attempt, UINT32_MAX);
@@ -158,6 +168,7 @@ static void frame_fields(struct cursor *k, struct wire_frame *m) {
     U16(m->stage, WIRE_MAX_STAGES);
     ENUM(m->format, WIRE_MAP + 1);
     U8(m->incoming, PLAN_MAX_LEVELS - 1);
+    before_fields(k, &m->before);
     U32(m->c, WIRE_MAX_PAYLOAD);
     U32(m->h, WIRE_MAX_PAYLOAD);
     U32(m->w, WIRE_MAX_PAYLOAD);

@@ -161,7 +161,8 @@ struct wire_frame { /* with payload */
     uint32_t attempt, layout;
     uint16_t stage, nstages; /* where it goes; stage == nstages: a result */
     enum wire_format format;
-    uint8_t incoming;   /* level of what arrives, see plan_incoming */
+    uint8_t incoming;   /* level of what arrives, see plan_incoming, */
+    struct plan_before before; /* and what lies before it */
     uint32_t c, h, w;   /* 0 for an image */
     uint16_t nsegments; /* c = sum of counts */
     uint32_t counts[WIRE_MAX_SEGMENTS];

@@ -1,3 +1,4 @@
+#include "common/bn.h"
 #include "tests/reference.h"
 
 #include "deploy/selftest.h"
@@ -68,17 +69,65 @@ static float *see(const struct pass *p, int k) {
     return copy;
 }
 
+/* Blocks before a block; those from before a slice come first. */
+static int before(const struct pass *p, int block) { return p->plan->before.n + block; }
+
+struct share {
+    bool joined;               /* it is part of what arrives */
+    int level, arriving, back; /* back: 0 for the block just before */
+    double slot_size;          /* blocks in its slot, or outside the chain */
+};
+
+static struct share share_of(const struct pass *p, int block, int k) {
+    const int n = before(p, block), first = p->r->model->blocks->chain[block], given = p->plan->before.n;
+    const int joined = first < 0 ? p->plan->before.nchain + block : block - first;
+    struct share s = {.back = n - 1 - k, .joined = n - 1 - k < joined};
+    int b = k - given; /* in this network */
+    s.level = b < 0 ? p->plan->before.share[k].level : p->plan->level[b];
+    s.arriving = b < 0 ? p->plan->before.share[k].arriving : s.level;
+    if (b < 0 && p->plan->link[0] > s.arriving) s.arriving = p->plan->link[0];
+    for (b = b < 0 ? 0 : b + 1; b <= block; b++) {
+        if (b > 0 && p->plan->link[b] > s.arriving) s.arriving = p->plan->link[b];
+        if (b < block && p->plan->level[b] > s.arriving) s.arriving = p->plan->level[b];
+    }
+    if (!s.joined) s.slot_size = n - joined;
+    else s.slot_size = s.back < BN_SLOTS - 1 ? 1 : joined - (BN_SLOTS - 1);
+    return s;
+}
+
+static void correct(const struct model_layer *w, int at, double weight, double deviation, double *mean, double *factor) {
+    *mean += weight * deviation * (double)w->mean[at];
+    *factor += weight * (double)w->var[at];
+}
+
 /* Bias or batch norm of output channel o. */
 static double normalise(const struct pass *p, int o, double x) {
     const struct model *m = p->r->model;
     const struct model_layer *w = &m->layers[p->layer];
     if (!w->mean) return x + (w->bias ? (double)w->bias[o] : 0);
     const int block = m->blocks->of_layer[p->layer];
-    const int row = model_row(m, p->plan->level[block], plan_incoming(p->plan, block));
-    const int at = row * model_outputs(m, p->layer) + o, gamma = w->gamma_rows > 1 ? at : o;
+    const int outputs = model_outputs(m, p->layer), own = p->plan->level[block];
+    const int at = (m->nrows > 1 ? own : 0) * outputs + o, gamma = w->gamma_rows > 1 ? at : o;
     const double var = (double)w->var[at], eps = (double)m->bn_eps;
     const double deviation = m->bn_form == MODEL_BN_TORCH ? sqrt(var + eps) : sqrt(var) + eps;
-    return (x - (double)w->mean[at]) / deviation * (double)w->gamma[gamma] + (w->beta ? (double)w->beta[gamma] : 0);
+    double mean = (double)w->mean[at], factor = 1;
+    for (int t = 0; m->nrows > 1 && t < before(p, block); t++) {
+        /* Of the rows of corrections: which, and how much of it, sooner or later. */
+        const struct share s = share_of(p, block, t);
+        const int n = m->levels->nlevels, slot = s.back < BN_SLOTS ? s.back : BN_SLOTS - 1;
+        const double steps = n - 1, part = s.slot_size;
+        if (!s.joined) {
+            const int row = n * (1 + BN_SLOTS) + (s.level > own);
+            correct(w, row * outputs + o, fabs((double)(s.level - own)) / steps / part, deviation, &mean, &factor);
+            continue;
+        }
+        if (s.level < own) correct(w, (n * (2 + slot) - 1) * outputs + o, (own - s.level) / steps / part, deviation, &mean, &factor);
+        if (s.arriving <= own) continue;
+        correct(w, (n * (1 + slot) + s.arriving - 1) * outputs + o, 1 / part, deviation, &mean, &factor);
+        if (own > 0) correct(w, (n * (1 + slot) + own - 1) * outputs + o, -1 / part, deviation, &mean, &factor);
+    }
+    if (factor < .1) factor = .1;
+    return (x - mean) / deviation * factor * (double)w->gamma[gamma] + (w->beta ? (double)w->beta[gamma] : 0);
 }
 
 static void convolutional(const struct pass *p) {

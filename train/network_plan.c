@@ -5,6 +5,7 @@
  * layer, so few buffers serve all; they are laid out once, for full width. */
 #include "train/network_private.h"
 
+#include "common/bn.h"
 #include "common/random.h"
 
 #include <stdlib.h>
@@ -57,7 +58,7 @@ bool network_narrows(const struct network *network, const struct node *node, int
 struct layer_pass network_pass(const struct network *network, int index) {
     const struct node *node = &network->nodes[index];
     struct random random = random_stream(network->seed, (uint64_t)index, 0);
-    return (struct layer_pass){ network->mode, network->n, node->row, random_next(&random),
+    return (struct layer_pass){ network->mode, network->n, &node->norm, random_next(&random),
                                 network->mode == NETWORK_TRAIN ? network->precision : OPS_F32, node->in, node->out };
 }
 
@@ -82,8 +83,7 @@ void network_set_plan(struct network *network, const struct plan *plan) {
         set_output(network, i);
         for (int k = 0; k < node->ninputs; k++) set_input(network, plan, i, k);
         if (i == 0) continue;
-        int block = m->blocks->of_layer[i - 1];
-        node->row = model_row(m, plan->level[block], plan_incoming(plan, block));
+        node->norm = bn_planned(m, plan, m->blocks->of_layer[i - 1]);
     }
     for (int i = 0; i < network->nnodes; i++)
         network->nodes[i].out.lazy = stays_lazy(network, i) ? network->nodes[i].layer : NULL;

@@ -2,6 +2,7 @@
 #ifndef ESPALIER_TRAIN_NETWORK_PRIVATE_H
 #define ESPALIER_TRAIN_NETWORK_PRIVATE_H
 
+#include "common/bn.h"
 #include "train/layers/layer.h"
 #include "train/layers/norm.h"
 
@@ -17,7 +18,7 @@ struct node { /* a layer in the network; also, without a layer, the network's in
     struct layer_tensor *in;  /* what the layer reads of its inputs */
     struct layer_range *in_ranges; /* of all inputs: input k's begin at in_first[k] */
     int *in_first;
-    int row;                  /* batch-norm row of the last pass */
+    struct bn_terms norm;     /* batch norm of the last pass's plan */
     int slot;                 /* its gradient's buffer */
     bool in_place;            /* shares it with inputs[0], whose only reader it is */
     bool started;             /* the gradient holds something */

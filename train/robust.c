@@ -15,8 +15,9 @@ enum robust_mode robust_parse(const char *name) {
 struct robust_config robust_defaults(enum robust_mode mode) {
     return (struct robust_config){
         .mode = mode,
+        .from = .6,
         .full = 1,
-        .plans = mode == ROBUST_NONE ? 0 : 1,
+        .plans = mode == ROBUST_NONE ? 0 : 2,
         .max_cuts = 3,
         .link = .1,
         .groups = 0,
@@ -31,6 +32,7 @@ enum status robust_check(const struct robust_config *config, struct err *err) {
         const char *option;
         double value, max;
     } ranges[] = {
+        { "--robust-from", config->from, 1 },
         { "--robust-full", config->full, 1 },
         { "--robust-plans", config->plans, ROBUST_MAX_PASSES - 2 },
         { "--robust-cuts", config->max_cuts, PLAN_MAX_BLOCKS },

@@ -10,6 +10,11 @@
  * (in-place distillation) in the proportion `distill`, from the true labels
  * for the rest.
  *
+ * The first steps, a share `from` of all, are plain; then channels are put in
+ * order. The wide network gets further that way, and less of it is lost
+ * again than narrow levels gain by an early start (as progressive shrinking
+ * has it: Cai, Gan, Wang, Zhang, Han, Once-for-all, 2020).
+ *
  * A random plan: a number of cuts, uniform in 0..max_cuts, at random cut
  * points; each slice at a random level; each link capped, with probability
  * `link`, at a random level narrower than the slice before it; and each prune
@@ -36,6 +41,7 @@ enum robust_channels { ROBUST_LEAST, ROBUST_RANDOM };
 
 struct robust_config {
     enum robust_mode mode;
+    double from;    /* share of the steps that are plain, before it begins */
     double full;    /* drop: probability of a full-width pass */
     int plans;      /* random plans per batch, 0 to ROBUST_MAX_PASSES - 2 */
     int max_cuts;   /* of a random plan */

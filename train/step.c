@@ -204,8 +204,9 @@ enum status step_run(struct step *step, struct loader *images, int index, float 
     struct network_view view = network_view(step->network);
     struct sgd_config sgd = step->config.sgd;
     *result = (struct step_result){ 0 };
-    bool teacher = robust_passes(&step->config.robust, step->model, step->config.seed, index, step->passes,
-                                 &result->passes);
+    const struct robust_config plain = robust_defaults(ROBUST_NONE);
+    const struct robust_config *robust = index < step->config.robust_begin ? &plain : &step->config.robust;
+    bool teacher = robust_passes(robust, step->model, step->config.seed, index, step->passes, &result->passes);
     reach_clear(step->reach);
     for (int p = 0; p < result->passes; p++) reach_add(step->reach, step->passes[p].levels, step->passes[p].plan);
     for (int s = 0; s < step->config.subdivisions; s++) {

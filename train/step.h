@@ -19,6 +19,7 @@
 
 struct step_config {
     struct robust_config robust;
+    int robust_begin; /* the steps before it are plain */
     struct sgd_config sgd; /* its rate is set per step */
     float label_smoothing;
     int batch, subdivisions; /* images of a step; parts, a divisor of batch */

@@ -34,7 +34,7 @@ static void recipe_lines(FILE *out, const struct summary *s) {
     fprintf(out, "          robust: %s", robust_name(robust->mode));
     if (robust->mode == ROBUST_DROP) fprintf(out, ", a full pass with chance %g", robust->full);
     if (robust->mode != ROBUST_NONE)
-        fprintf(out, ", %d random plan%s a step, at most %d cuts, distilled by %g", robust->plans,
+        fprintf(out, " behind %.0f%% of the steps, %d random plan%s a step, at most %d cuts, distilled by %g", 100 * robust->from, robust->plans,
                 robust->plans == 1 ? "" : "s", robust->max_cuts, robust->distill);
     fprintf(out, "\n          order: %s", order_name(s->config->order));
     if (s->config->order_every) fprintf(out, ", again every %d epochs during the first half", s->config->order_every);

@@ -38,6 +38,7 @@ struct trainer {
     struct loader *images, *calibration, *held_out; /* held_out NULL: none */
     char *settings, *checkpoint_path;
     int steps, per_epoch, done;
+    int robust_begin; /* step */
     struct report report;
     struct checkpoint_progress progress;
     double clock_s; /* up to which progress counts the time */
@@ -76,6 +77,7 @@ static char *settings_json(const struct trainer *t) {
         { "batch", t->setup->batch },
         { "subdivisions", t->setup->subdivisions },
         { "steps", t->steps },
+        { "robust_from", c->robust.from },
         { "robust_full", c->robust.full },
         { "robust_plans", c->robust.plans },
         { "robust_cuts", c->robust.max_cuts },
@@ -110,6 +112,7 @@ static enum status count_steps(struct trainer *t, struct err *err) {
         steps = schedule->max_batches > 0 ? schedule->max_batches : (double)DEFAULT_EPOCHS * t->per_epoch;
     if (steps > INT_MAX / 2) return err_set(err, STATUS_LIMIT, "%g training steps are too many", steps);
     t->steps = (int)steps;
+    if (t->config->robust.mode != ROBUST_NONE) t->robust_begin = (int)(t->config->robust.from * steps);
     schedule->max_batches = t->steps; /* what poly, cosine and onecycle end at */
     return STATUS_OK;
 }
@@ -156,6 +159,7 @@ static enum status open_network(struct trainer *t, struct err *err) {
     if (status) return status;
     struct step_config stepping = {
         .robust = config->robust,
+        .robust_begin = t->robust_begin,
         .sgd = { 0, schedule->momentum, schedule->decay, schedule->nesterov },
         .label_smoothing = schedule->label_smoothing,
         .batch = setup->batch,
@@ -273,7 +277,7 @@ static enum status open_run(struct trainer *t, struct err *err) {
     t->done = (long)config->begin_epoch * t->per_epoch < t->steps ? config->begin_epoch * t->per_epoch : t->steps;
     if (config->resume) status = resume(t, err);
     else if (t->done > 0) status = seek_images(t, err);
-    else if (config->setup.from && config->robust.mode != ROBUST_NONE) status = apply_order(t, err);
+    else if (config->setup.from && config->robust.mode != ROBUST_NONE && t->robust_begin == 0) status = apply_order(t, err);
     t->clock_s = log_now_s();
     if (status) return status;
     return report_open(&t->report, config->log, config->resume ? t->done : -1, t->per_epoch, t->settings, err);
@@ -414,7 +418,8 @@ static enum status run_steps(struct trainer *t, struct err *err) {
         else status = one_step(t, rate, &averages, err);
         if (status) break;
         show(t, &averages, &progress, first, rate);
-        if (t->done % t->per_epoch == 0) status = end_epoch(t, err);
+        if (t->done == t->robust_begin) status = apply_order(t, err);
+        if (!status && t->done % t->per_epoch == 0) status = end_epoch(t, err);
         if (!status && (t->done % every == 0 || t->done == t->steps)) status = save_checkpoint(t, err);
     }
     if (status) log_progress_abandon(&progress);
@@ -454,13 +459,9 @@ static char *training_json(const struct trainer *t, const double *uniform, const
 
 static enum status calibrate(struct trainer *t, struct err *err) {
     struct calibrate_config config = t->config->calibrate;
-    int missed;
     config.seed = t->config->setup.seed;
     enum status status = loader_seek(t->calibration, 0, 0, err);
-    if (!status) status = calibrate_run(t->network, t->model, t->calibration, &config, &missed, err);
-    if (!status && missed)
-        log_warn("%d pairs of levels were not met in %d calibration batches; they use the row of their own level",
-                 missed, config.batches);
+    if (!status) status = calibrate_run(t->network, t->model, t->calibration, &config, err);
     return status;
 }
 

@@ -55,8 +55,9 @@ def bn(name, channels):
     return {
         name + ".bn.gamma": uniform(0.5, 1.5, 1, channels),
         name + ".bn.beta": uniform(-0.5, 0.5, 1, channels),
-        name + ".bn.mean": uniform(-0.3, 0.3, 4, channels),
-        name + ".bn.var": uniform(0.5, 1.5, 4, channels),
+        # of both levels; then corrections: four slots of a missing level and of wider blocks, and two more
+        name + ".bn.mean": uniform(-0.3, 0.3, 12, channels),
+        name + ".bn.var": np.concatenate([uniform(0.5, 1.5, 2, channels), uniform(-0.1, 0.1, 10, channels)]),
     }
 
 
@@ -77,7 +78,7 @@ def write_model(path):
         "cfg": CFG,
         "labels": json.dumps(LABELS),
         "levels": json.dumps({"ratio": [1, 0.5], "keep": KEEP}),
-        "bn_rows": json.dumps([[own, incoming, 2 * own + incoming] for own in (0, 1) for incoming in (0, 1)]),
+        "bn_rows": "12",
         "bn_eps": repr(EPS),
         "bn_form": "torch",
         "preproc": json.dumps({"channels": 3, "height": 10, "width": 12, "fit": "letterbox", "decode": "exact",
@@ -100,8 +101,8 @@ def write_image(path):
     return pixels.transpose(2, 0, 1).astype(np.float64) / 255
 
 
-def convolve(layer, x, stride, row, keep):
-    """x: the channels that arrive; the first `keep` outputs, normalised."""
+def convolve(layer, x, stride, level, correction, keep):
+    """x: the channels that arrive; `correction`: a row or None; the first `keep` outputs, normalised."""
     w = TENSORS["layers.%d.weight" % layer].astype(np.float64)[:keep, : len(x)]
     x = np.pad(x, ((0, 0), (1, 1), (1, 1)))
     h, width = (x.shape[1] - 3) // stride + 1, (x.shape[2] - 3) // stride + 1
@@ -110,19 +111,23 @@ def convolve(layer, x, stride, row, keep):
         for j in range(width):
             patch = x[:, i * stride : i * stride + 3, j * stride : j * stride + 3]
             y[:, i, j] = (w * patch).sum(axis=(1, 2, 3))
-    gamma, beta, mean, var = (
+    gamma, beta, mean, var, more_mean, more_scale = (
         TENSORS["layers.%d.bn.%s" % (layer, k)].astype(np.float64)[r, :keep, None, None]
-        for k, r in (("gamma", 0), ("beta", 0), ("mean", row), ("var", row))
+        for k, r in (("gamma", 0), ("beta", 0), ("mean", level), ("var", level), ("mean", correction or 0), ("var", correction or 0))
     )
-    return (y - mean) / np.sqrt(var + EPS) * gamma + beta
+    sigma = np.sqrt(var + EPS)
+    if correction is None:
+        more_mean, more_scale = 0, 0
+    return (y - mean - sigma * more_mean) / sigma * (1 + more_scale) * gamma + beta
 
 
 def predict(x, first, second, link=0):
     """Level of the first block, of the others, and of the link between them."""
     incoming = max(first, link)
-    x = np.maximum(convolve(0, x, 1, 2 * first, KEEP[first][1]), 0)
+    x = np.maximum(convolve(0, x, 1, first, None, KEEP[first][1]), 0)
     x = x[: min(KEEP[second][1], KEEP[link][1])]  # what arrives beyond is ignored
-    x = convolve(1, x, 2, 2 * second + incoming, KEEP[second][2])
+    correction = 2 if incoming > second else 3 if first < second else None
+    x = convolve(1, x, 2, second, correction, KEEP[second][2])
     x = np.where(x > 0, x, 0.1 * x).mean(axis=(1, 2))
     z = TENSORS["layers.3.weight"].astype(np.float64)[:, : len(x)] @ x + TENSORS["layers.3.bias"]
     e = np.exp(z - z.max())

@@ -1,4 +1,5 @@
 /* Darknet's .weights: bit-exact round trips through our model file, and files of the wrong size. */
+#include "common/bn.h"
 #include "common/darknet.h"
 
 #include <math.h>
@@ -141,14 +142,15 @@ static void test_conversion(void **state) {
     struct model *m = make_model(cfg_text);
     struct err err;
     for (int o = 0; o < 4; o++) m->layers[0].var[o] = (float)(o * o) * 0.37f;
+    const struct bn_terms whole = bn_uniform(m, 0);
     float scale[4], shift[4], scale2[4], shift2[4];
-    model_bn_affine(m, 0, 0, scale, shift);
+    bn_affine(m, 0, &whole, scale, shift);
     if (darknet_write(m, t.weights, &err)) fail_msg("%s", err.text);
     char *text;
     if (darknet_cfg(m, &text, &err)) fail_msg("%s", err.text);
     struct model *back = make_model(text);
     if (darknet_read(back, t.weights, &err)) fail_msg("%s", err.text);
-    model_bn_affine(back, 0, 0, scale2, shift2);
+    bn_affine(back, 0, &whole, scale2, shift2);
     for (int o = 0; o < 4; o++) assert_true(fabsf(scale[o] - scale2[o]) <= 1e-6f * fabsf(scale[o]));
     assert_int_equal(back->darknet.minor, 2);
     assert_null(strstr(text, "batchnorm"));

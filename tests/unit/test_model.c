@@ -1,4 +1,5 @@
 /* The model file: round trip, rows of batch norm, and files that are not what they say. */
+#include "common/bn.h"
 #include "common/model.h"
 
 #include <math.h>
@@ -74,10 +75,10 @@ static void test_round_trip(void **state) {
     struct err err;
     char path[] = "/tmp/espalier-model-XXXXXX";
     close(mkstemp(path));
-    assert_int_equal(m->nrows, 9);
+    assert_int_equal(m->nrows, 17); /* 3 levels, 4 slots of 3 corrections, 2 more */
     assert_int_equal(model_save(m, path, &err), STATUS_OK);
     if (model_load(&loaded, path, &err)) fail_msg("%s", err.text);
-    assert_int_equal(loaded->nrows, 9);
+    assert_int_equal(loaded->nrows, 17);
     assert_int_equal(loaded->net->nlayers, 8);
     assert_int_equal(loaded->nlabels, 4);
     assert_string_equal(loaded->labels[1], m->labels[1]);
@@ -141,33 +142,48 @@ static void test_slice_round_trip(void **state) {
 
 static void test_rows(void **state) {
     struct model *m = make_model(0);
-    assert_int_equal(model_row(m, 1, 2), 5);
-    m->row_of[1 * 3 + 2] = -1;
-    assert_int_equal(model_row(m, 1, 2), 4); /* (own, own) */
-    m->row_of[1 * 3 + 1] = -1;
-    assert_int_equal(model_row(m, 1, 2), 0); /* the nearest lower own level */
-    m->row_of[1 * 3 + 1] = 4;
-    m->row_of[2 * 3 + 0] = m->row_of[2 * 3 + 2] = -1;
-    assert_int_equal(model_row(m, 2, 0), 4);
-    assert_int_equal(model_row(m, 2, 1), 7);
-
-    float scale[8], shift[8];
+    float scale[8], shift[8], mean[8], var[8];
     const struct model_layer *l = &m->layers[0];
-    model_bn_affine(m, 0, 4, scale, shift);
+    struct bn_terms terms = bn_uniform(m, 1);
+    assert_int_equal(terms.row, 1);
+    bn_affine(m, 0, &terms, scale, shift);
     for (int o = 0; o < 8; o++) {
-        double s = l->gamma[o] / (sqrt(l->var[4 * 8 + o]) + 1e-6);
-        assert_true(fabs(scale[o] - s) < 1e-6 && fabs(shift[o] - (l->beta[o] - s * l->mean[4 * 8 + o])) < 1e-4);
+        double s = l->gamma[o] / (sqrt(l->var[8 + o]) + 1e-6);
+        assert_true(fabs(scale[o] - s) < 1e-6 && fabs(shift[o] - (l->beta[o] - s * l->mean[8 + o])) < 1e-4);
+    }
+    /* Corrections: the statistics and the affine form say the same, in both forms. */
+    assert_int_equal(bn_level_rows(m), 3);
+    assert_int_equal(bn_missing(m, 1, 2), 7);
+    assert_int_equal(bn_wider(m, 3), 14);
+    assert_int_equal(bn_outside(m, true), 16);
+    for (int form = 0; form < 2; form++) {
+        m->bn_form = form ? MODEL_BN_TORCH : MODEL_BN_DARKNET;
+        terms = (struct bn_terms){.row = 1, .n = 2, .term = {{6, .5f}, {3, -.25f}}};
+        for (int o = 0; o < 8; o++) {
+            m->layers[0].mean[6 * 8 + o] = .3f, m->layers[0].mean[3 * 8 + o] = -.2f;
+            m->layers[0].var[6 * 8 + o] = .4f, m->layers[0].var[3 * 8 + o] = .2f;
+        }
+        bn_stats(m, 0, &terms, mean, var);
+        bn_affine(m, 0, &terms, scale, shift);
+        for (int o = 0; o < 8; o++) {
+            double sigma = 1 / bn_inverse_sigma(m, l->var[8 + o]), s = l->gamma[o] / sigma * 1.15;
+            double moved = l->mean[8 + o] + sigma * .2;
+            assert_true(fabs(scale[o] - s) <= 1e-5 * fabs(s) && fabs(mean[o] - moved) <= 1e-5 * (fabs(moved) + sigma));
+            assert_true(fabs(bn_inverse_sigma(m, var[o]) - 1.15 / sigma) <= 1e-4 / sigma);
+            assert_true(fabs(shift[o] - (l->beta[o] - s * moved)) <= 1e-4 * (1 + fabs(s * moved)));
+        }
     }
     m->bn_form = MODEL_BN_TORCH;
     m->bn_eps = 0.5f;
-    model_bn_affine(m, 3, 8, scale, shift); /* no beta here */
-    double s = m->layers[3].gamma[2] / sqrt(m->layers[3].var[8 * 8 + 2] + 0.5);
-    assert_true(fabs(scale[2] - s) < 1e-6 && fabs(shift[2] + s * m->layers[3].mean[8 * 8 + 2]) < 1e-4);
+    terms = bn_uniform(m, 2);
+    bn_affine(m, 3, &terms, scale, shift); /* no beta here */
+    double s = m->layers[3].gamma[2] / sqrt(m->layers[3].var[2 * 8 + 2] + 0.5);
+    assert_true(fabs(scale[2] - s) < 1e-6 && fabs(shift[2] + s * m->layers[3].mean[2 * 8 + 2]) < 1e-4);
     model_destroy(&m);
 
     m = make_model(1);
     assert_int_equal(m->nrows, 1);
-    assert_int_equal(model_row(m, 2, 1), 0);
+    assert_int_equal(bn_uniform(m, 2).row, 0);
     model_destroy(&m);
 }
 
@@ -274,12 +290,11 @@ static void test_refusals(void **state) {
         {{.key = "levels", .value = "{\"ratio\":[1,2],\"keep\":[[3,8,6,4],[3,4,4,4]]}"}, "levels"},
         {{.key = "levels", .value = "{\"ratio\":[1,0.5],\"keep\":[[3,8,6,4],[3,9,4,4]]}"}, "fall from level"},
         {{.key = "levels", .value = "{\"ratio\":[1,0.5],\"keep\":[[3,7,6,4],[3,4,4,4]]}"}, "begin with all"},
-        {{.key = "bn_rows", .value = "[[0,0,1]]"}, "layers.0.bn"},
-        {{.key = "bn_rows", .value = "[[0,0,0],[0,0,0]]"}, "two rows"},
-        {{.key = "bn_rows", .value = "[[0,0,0],[0,3,0]]"}, "bn_rows"},
-        {{.key = "bn_rows", .value = "[[0,0,99999999]]"}, "bn_rows"},
-        {{.key = "bn_rows", .value = "[[1,0,0]]"}, "no row for levels 0 and 0"},
-        {{.key = "bn_rows", .value = "[[0,0"}, "not valid JSON"},
+        {{.key = "bn_rows", .value = "17"}, "layers.0.bn"},
+        {{.key = "bn_rows", .value = "9"}, "'bn_rows' is neither 1 nor"},
+        {{.key = "bn_rows", .value = "99999999999999999999"}, "'bn_rows' is neither 1 nor"},
+        {{.key = "bn_rows", .value = "[[0,0,0]]"}, "'bn_rows' is neither 1 nor"},
+        {{.key = "bn_rows", .value = NULL}, "'bn_rows' is missing"},
         {{.key = "bn_eps", .value = "nan"}, "bn_eps"},
         {{.key = "bn_form", .value = "caffe"}, "bn_form"},
         {{.key = "labels", .value = "[\"a\"]"}, "1 labels for 4 classes"},

@@ -227,6 +227,46 @@ static struct plan *plan_of(const struct graph *g, const char *levels, const cha
     return plan;
 }
 
+/* What a narrow block leaves out stays missing along the stage, and the next stage begins anew. */
+static void shares_along_a_stage(void **state) {
+    (void)state;
+    struct graph g = graph_of(NET "[prune]\nlevels=1,.5,.25\nalign=4\n" CONV(16) CONV(16) SHORTCUT(-2) CONV(16) SHORTCUT(-2) "[slice]\n"
+                              CONV(16) SHORTCUT(-2) "[slice]\n" CONV(32) "[slice]\n" CONV(32) SHORTCUT(-2) CONV(32) END);
+    static const int chain[] = {-1, 0, 0, 0, 0, 4, 4, 6, 7};
+    assert_int_equal(g.blocks->nblocks, 8);
+    for (int b = 0; b <= 8; b++) assert_int_equal(g.blocks->chain[b], chain[b]);
+    static const struct {
+        const char *levels, *links;
+        const char *shares[9]; /* of blocks 0 to 8: levels at which they arrive, oldest first */
+    } plans[] = {
+        {"2,1,0,0", NULL, {"", "2", "22", "222", "2221", "0", "00", "0", "0"}},
+        {"1,0,2,0", NULL, {"", "1", "11", "111", "1110", "2", "20", "0", "0"}},
+        {"0,2,0,1", "1:f32,0:f32,2:f32", {"", "0", "00", "111", "2222", "2", "21", "1", "1"}},
+    };
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        struct plan *plan = plan_of(&g, plans[i].levels, plans[i].links);
+        struct plan_before before;
+        for (int b = 0; b <= 8; b++) {
+            plan_before(plan, g.blocks, b, &before);
+            assert_int_equal(before.n, b);
+            assert_int_equal(before.nchain, strlen(plans[i].shares[b]));
+            for (int k = 0; k < b; k++) assert_int_equal(before.share[k].level, plan->level[k]);
+            for (int k = 0; k < before.nchain; k++)
+                assert_int_equal(before.share[b - before.nchain + k].arriving, plans[i].shares[b][k] - '0');
+        }
+        /* A slice goes on with what arrives. */
+        plan->before = (struct plan_before){3, 2, {{0, 0}, {0, 2}, {0, 0}}};
+        plan->link[0] = 1;
+        plan_before(plan, g.blocks, 0, &before);
+        assert_int_equal(before.n, 3);
+        assert_int_equal(before.share[0].arriving, 0); /* it does not arrive */
+        assert_int_equal(before.share[1].arriving, 2);
+        assert_int_equal(before.share[2].arriving, 1);
+        plan_destroy(&plan);
+    }
+    graph_free(&g);
+}
+
 static void counts_of_mixed_plans(void **state) {
     (void)state;
     struct graph g = graph_of(NET "[prune]\nlevels=1,.5,.25\nalign=4\n" CONV(16) CONV(16) CONV(16) SHORTCUT(-3) "[slice]\n"
@@ -347,7 +387,7 @@ int main(void) {
         cmocka_unit_test(grouped_convolutions_tie_both_sides),
         cmocka_unit_test(routes_keep_a_segment_each),
         cmocka_unit_test(levels_are_aligned_and_fall),
-        cmocka_unit_test(counts_of_mixed_plans),
+        cmocka_unit_test(shares_along_a_stage), cmocka_unit_test(counts_of_mixed_plans),
         cmocka_unit_test(full_width_multiply_adds_agree),
         cmocka_unit_test(slices_have_open_ends),
         cmocka_unit_test(every_cfg_loads),

@@ -1,5 +1,6 @@
 /* The trainable network: every activation against naive loops under random
  * plans, batch statistics, determinism, and one batch learnt by heart. */
+#include "common/bn.h"
 #include "tests/reference.h"
 #include "tests/unit/training.h"
 #include "train/loss.h"
@@ -150,8 +151,14 @@ static void batch_statistics(void **state) {
     float *images = values(N * input, 3), *first = malloc(N * classes * sizeof *first);
     float *second = malloc(N * classes * sizeof *second);
     struct random random = random_stream(5, 0, 0);
+    for (int i = 0; i < m->net->nlayers; i++)
+        if (m->layers[i].mean) {
+            size_t outputs = (size_t)model_outputs(m, i), first = (size_t)bn_level_rows(m) * outputs;
+            memset(m->layers[i].mean + first, 0, ((size_t)m->nrows * outputs - first) * sizeof(float));
+            memset(m->layers[i].var + first, 0, ((size_t)m->nrows * outputs - first) * sizeof(float));
+        }
     for (int p = 0; p < 8; p++) {
-        /* One level throughout: each row belongs to one plan. */
+        /* Mixed plans, too: a layer's row of its level is this plan's, where nothing is corrected. */
         for (int b = 0; b < plan->nblocks; b++) plan->level[b] = p % m->levels->nlevels;
         if (p >= m->levels->nlevels) plan->level[random_below(&random, plan->nblocks)] = 0;
         ok(network_forward(network, plan, NETWORK_STATS, images, N, 0, first, &err), &err);
@@ -160,7 +167,7 @@ static void batch_statistics(void **state) {
             int channels, block = m->blocks->of_layer[i];
             if (!m->layers[i].mean) continue;
             ok(network_batch_stats(network, i, &mean, &var, &channels, &err), &err);
-            size_t row = (size_t)model_row(m, plan->level[block], plan_incoming(plan, block));
+            size_t row = (size_t)bn_row(m, plan->level[block]);
             memcpy(m->layers[i].mean + row * (size_t)model_outputs(m, i), mean, (size_t)channels * sizeof *mean);
             memcpy(m->layers[i].var + row * (size_t)model_outputs(m, i), var, (size_t)channels * sizeof *var);
         }

@@ -83,6 +83,7 @@ static void test_untouched(void **state) {
     struct fixture f;
     struct err err;
     struct robust_config robust = robust_defaults(ROBUST_DROP);
+    robust.plans = 1;
     robust.full = 0;
     robust.max_cuts = 0;
     open_fixture(&f, training_cfg, robust, 1);
@@ -122,6 +123,7 @@ static void test_shuffled(void **state) {
     struct err err;
     struct step_result result;
     struct robust_config robust = robust_defaults(ROBUST_DROP);
+    robust.plans = 1;
     robust.channels = ROBUST_RANDOM;
     robust.groups = 1;
     open_fixture(&f, training_cfg, robust, 1);
@@ -152,6 +154,31 @@ static void test_overfit(void **state) {
     }
 }
 
+/* The first steps are plain: one full pass, whatever the mode. */
+static void test_begins_plain(void **state) {
+    struct fixture f;
+    struct err err;
+    struct step_result result;
+    struct robust_config robust = robust_defaults(ROBUST_DROP);
+    robust.plans = 1;
+    robust.full = 0;
+    open_fixture(&f, training_cfg, robust, 1);
+    f.step->config.robust_begin = 3;
+    for (int i = 0; i < 6; i++) {
+        int wide = 0;
+        assert_int_equal(step_run(f.step, f.loader, i, .02f, &result, &err), STATUS_OK);
+        assert_int_equal(result.passes, 1);
+        for (int b = 0; b < f.step->passes[0].plan->nblocks; b++) wide += f.step->passes[0].plan->level[b] == 0;
+        if (i < 3) assert_int_equal(wide, f.step->passes[0].plan->nblocks);
+    }
+    f.step->config.robust.mode = ROBUST_SANDWICH;
+    assert_int_equal(step_run(f.step, f.loader, 2, .02f, &result, &err), STATUS_OK);
+    assert_int_equal(result.passes, 1);
+    assert_int_equal(step_run(f.step, f.loader, 3, .02f, &result, &err), STATUS_OK);
+    assert_int_equal(result.passes, 3);
+    close_fixture(&f);
+}
+
 static void test_diverged(void **state) {
     struct fixture f;
     struct err err;
@@ -179,6 +206,7 @@ int main(void) {
         cmocka_unit_test(test_untouched),
         cmocka_unit_test(test_shuffled),
         cmocka_unit_test(test_overfit),
+        cmocka_unit_test(test_begins_plain),
         cmocka_unit_test(test_diverged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

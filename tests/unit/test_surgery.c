@@ -184,6 +184,7 @@ static void check_slice(struct fixture *f, int a, int b, const char *net, int pl
         own->link[i] = f->plan->link[a + i];
     }
     if (a > 0) own->link[0] = plan_incoming(f->plan, a);
+    if (a > 0) plan_before(f->plan, f->model->blocks, a, &own->before);
     int source = f->model->blocks->block[a].source;
     reference_run(reference, own, f->reference->values[source + 1]);
     size_t n = reference_compact(f->reference, of_whole(slice, last), f->expected);
@@ -247,6 +248,7 @@ static void test_slices_of_slices(void **state) {
             own->link[b - 2] = f.plan->link[b];
         }
         own->link[0] = plan_incoming(f.plan, 2);
+        plan_before(f.plan, f.model->blocks, 2, &own->before);
         must(surgery_prune(direct, own, &small, &err), &err);
         /* It takes the first channels of what arrives. */
         int source = f.model->blocks->block[2].source;

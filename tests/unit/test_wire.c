@@ -40,7 +40,7 @@ static struct wire_message example(enum wire_kind kind) {
         break;
     case WIRE_FRAME:
         m.frame = (struct wire_frame){ .seq = 1, .attempt = 2, .layout = 4, .stage = 1, .nstages = 2, .format = WIRE_MAP,
-                                       .incoming = 3, .c = 6, .h = 2, .w = 2, .nsegments = 2, .counts = { 2, 4 },
+                                       .incoming = 3, .before = { 2, 1, { { 5, 6 }, { 4, 4 } } }, .c = 6, .h = 2, .w = 2, .nsegments = 2, .counts = { 2, 4 },
                                        .choice = { { 1, 0, 0 }, { 2, 1, CODEC_F32, 7 } },
                                        .time = { { 1, 2, 3, 4, 5, 6, 7 } } };
         m.payload_length = 96;

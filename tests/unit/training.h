@@ -3,6 +3,7 @@
 #ifndef ESPALIER_TESTS_TRAINING_H
 #define ESPALIER_TESTS_TRAINING_H
 
+#include "common/bn.h"
 #include "common/model.h"
 #include "common/random.h"
 #include "train/network.h"
@@ -37,7 +38,9 @@ static inline void training_randomize(struct model *model, uint64_t seed) {
         training_fill(l->gamma, outputs * (size_t)l->gamma_rows, &random, .5f, 1.5f);
         training_fill(l->beta, outputs * (size_t)l->gamma_rows, &random, -.5f, .5f);
         training_fill(l->mean, outputs * (size_t)model->nrows, &random, -.5f, .5f);
-        training_fill(l->var, outputs * (size_t)model->nrows, &random, .5f, 1.5f);
+        size_t levels = outputs * (size_t)bn_level_rows(model);
+        training_fill(l->var, levels, &random, .5f, 1.5f);
+        if (l->var) training_fill(l->var + levels, outputs * (size_t)model->nrows - levels, &random, -.1f, .1f);
     }
 }
 

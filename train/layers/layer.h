@@ -7,6 +7,7 @@
 #ifndef ESPALIER_TRAIN_LAYER_H
 #define ESPALIER_TRAIN_LAYER_H
 
+#include "common/bn.h"
 #include "common/model.h"
 #include "train/network.h"
 #include "train/ops.h"
@@ -31,7 +32,7 @@ struct layer_tensor {
 struct layer_pass {
     enum network_mode mode;
     int n;         /* images */
-    int row;       /* batch-norm row of the model for this plan */
+    const struct bn_terms *norm; /* of the model, for this plan */
     uint64_t seed; /* of this layer in this pass */
     enum ops_precision precision;
     const struct layer_tensor *in;

@@ -88,16 +88,12 @@ static void scatter_add(const struct layer_tensor *t, const double *compact, flo
 /* Where a trained array's row for this plan begins: most models have one. */
 static float *row_of(const struct norm *norm, const struct layer_pass *pass, float *rows) {
     int nrows = norm->context.model->layers[norm->context.index].gamma_rows;
-    return rows + (nrows > 1 ? (size_t)pass->row * (size_t)norm->channels : 0);
-}
-
-static float inverse_sigma(const struct model *model, float var) {
-    return model->bn_form == MODEL_BN_DARKNET ? 1 / (sqrtf(var) + model->bn_eps) : 1 / sqrtf(var + model->bn_eps);
+    return rows + (nrows > 1 ? (size_t)pass->norm->row * (size_t)norm->channels : 0);
 }
 
 /* d(1/sigma)/d(var). */
 static float inverse_sigma_slope(const struct model *model, float var) {
-    float s = inverse_sigma(model, var);
+    float s = bn_inverse_sigma(model, var);
     if (model->bn_form == MODEL_BN_TORCH) return -0.5f * s * s * s;
     return var > 0 ? -0.5f * s * s / sqrtf(var) : 0;
 }
@@ -144,10 +140,9 @@ void norm_set(struct norm *norm, const struct layer_pass *pass) {
     const struct layer_tensor *t = &pass->out;
     float *mean = array(norm, MEAN), *var = array(norm, VAR), *scale = array(norm, SCALE), *shift = array(norm, SHIFT);
     if (pass->mode == NETWORK_INFERENCE) {
-        const struct model_layer *m = &k->model->layers[k->index];
-        size_t row = (size_t)pass->row * (size_t)norm->channels;
-        gather(t, m->mean + row, mean);
-        gather(t, m->var + row, var);
+        bn_stats(k->model, k->index, pass->norm, array(norm, WHOLE_MEAN), array(norm, WHOLE_VAR));
+        gather(t, array(norm, WHOLE_MEAN), mean);
+        gather(t, array(norm, WHOLE_VAR), var);
     } else {
         for (int c = 0; c < t->c; c++) join_moments(norm, c, &mean[c], &var[c]);
         note_stats(norm, t);
@@ -156,7 +151,7 @@ void norm_set(struct norm *norm, const struct layer_pass *pass) {
     if (k->params.beta) gather(t, row_of(norm, pass, k->params.beta), shift);
     else memset(shift, 0, (size_t)t->c * sizeof *shift);
     for (int c = 0; c < t->c; c++) {
-        scale[c] = array(norm, GAMMA)[c] * inverse_sigma(k->model, var[c]);
+        scale[c] = array(norm, GAMMA)[c] * bn_inverse_sigma(k->model, var[c]);
         shift[c] -= mean[c] * scale[c];
     }
 }
@@ -202,7 +197,7 @@ void norm_set_gradient(struct norm *norm, const struct layer_pass *pass) {
         a[c] = scale[c];
         b[c] = (float)(2 * dvar / rows);
         d[c] = (float)(-(double)a[c] * sum_g[c] / rows) - b[c] * mean[c];
-        sum_gx[c] *= (double)inverse_sigma(k->model, var[c]);
+        sum_gx[c] *= (double)bn_inverse_sigma(k->model, var[c]);
     }
     scatter_add(t, sum_gx, row_of(norm, pass, k->params.dgamma));
     if (k->params.dbeta) scatter_add(t, sum_g, row_of(norm, pass, k->params.dbeta));
