@@ -18,11 +18,14 @@ work=build/bench/accuracy
 train=${TRAIN:-build/espalier-train}
 export OMP_WAIT_POLICY=passive
 
+# Methods without the others.
+alone="--robust-from 0 --robust-weight 1"
+drop="--robust drop --robust-plans 1 --distill 0"
 # name | network | epochs | keep of its filters | seeds | random plans | options of train, or "= ROW options": from that row's model
 rows() {
-    cat <<'ROWS'
+    cat <<ROWS
 plain          | resnet20      | 15 | 1    | 1 2 3 | 0   | --robust none --order none
-default        | resnet20      | 15 | 1    | 1 2 3 | 100 | --robust sandwich --robust-weight .5
+default        | resnet20      | 15 | 1    | 1 2 3 | 100 | --robust sandwich
 own-.5         | resnet20      | 15 | .5   | 1 2 3 | 0   | --robust none --order none
 own-.25        | resnet20      | 15 | .25  | 1 2 3 | 0   | --robust none --order none
 own-.875       | resnet20      | 15 | .875 | 1 2 3 | 0   | --robust none --order none
@@ -36,15 +39,16 @@ plain-taylor   | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none
 plain-random   | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order random
 allocate       | resnet20      | 15 | 1    | 1     | 0   | = default --robust none --order none --allocate sensitivity
 plain          | vgg16-cifar   | 4  | 1    | 1     | 0   | --robust none --order l1
-default        | vgg16-cifar   | 4  | 1    | 1     | 100 | --robust sandwich --robust-weight .5
+default        | vgg16-cifar   | 4  | 1    | 1     | 100 | --robust sandwich
 own-.5         | vgg16-cifar   | 4  | .5   | 1     | 0   | --robust none --order none
-slice          | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0
-group          | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --robust-cuts 0 --robust-groups 1
-slice-group    | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --robust-groups .5
-random-channel | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --robust-channels random
-reorder        | resnet20      | 15 | 1    | 1     | 100 | --robust drop --robust-weight 1 --distill 0 --order-every 1
-sandwich       | resnet20      | 15 | 1    | 1     | 100 | --robust sandwich --robust-weight 1 --robust-cuts 0 --robust-link 0 --robust-plans 2
-sandwich-slice | resnet20      | 15 | 1    | 1     | 100 | --robust sandwich --robust-weight 1 --robust-plans 2
+slice          | resnet20      | 15 | 1    | 1     | 100 | $alone $drop
+group          | resnet20      | 15 | 1    | 1     | 100 | $alone $drop --robust-cuts 0 --robust-groups 1
+slice-group    | resnet20      | 15 | 1    | 1     | 100 | $alone $drop --robust-groups .5
+random-channel | resnet20      | 15 | 1    | 1     | 100 | $alone $drop --robust-channels random
+reorder        | resnet20      | 15 | 1    | 1     | 100 | $alone $drop --order-every 1
+sandwich       | resnet20      | 15 | 1    | 1     | 100 | $alone --robust sandwich --robust-cuts 0 --robust-link 0
+sandwich-slice | resnet20      | 15 | 1    | 1     | 100 | $alone --robust sandwich
+plain-start    | resnet20      | 15 | 1    | 1     | 100 | --robust-weight 1 $drop
 ROWS
 }
 
