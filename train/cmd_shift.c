@@ -57,7 +57,7 @@ enum status cmd_shift(int argc, char **argv, struct err *err) {
         { "--rewind", 0, OPTION_INT, &c.rewind, "EPOCH", "sparse trainings begin with the weights behind it" },
         { "--channel-share", 0, OPTION_DOUBLE, &c.share, "A", "how much of pruning is by whole channels: 1 - sparsity to this power; 0: single weights alone" },
         { "--removable", 0, OPTION_DOUBLE, &tolerance, "POINTS",
-          "channels go without which accuracy on 1000 training images is no lower; below 0: only those that carry nothing" },
+          "channels go without which accuracy on 500 training images is no lower; below 0: only those that carry nothing" },
         { "--batch", 0, OPTION_INT, &t->setup.batch, "N", "images per step; 0: as [net] says" },
         { "--seed", 0, OPTION_INT, &seed, "N", "of all random draws" },
         { "--hold-out", 0, OPTION_INT, &t->setup.hold_out, "N",

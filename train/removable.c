@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 128 };
+enum { BATCH = 128, SHARES = 50 /* of the units, to which their number is found */ };
 
 struct removal {
     const struct model *model;
@@ -184,7 +184,7 @@ static enum status accuracy_of(const struct removal *r, struct model *model, dou
 static enum status search(const struct removal *r, double least, struct model **small, struct err *err) {
     int low = 0, high = r->nranked + 1;
     enum status status = cut(r, 0, small, err);
-    while (!status && high - low > 1 + r->nranked / 100) {
+    while (!status && high - low > 1 + r->nranked / SHARES) {
         int middle = (low + high) / 2;
         double accuracy;
         struct model *trial;

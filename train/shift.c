@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SHOWN_IMAGES = 1000, BATCH = 128, MAX_SETTINGS = 1 << 20 };
+enum { SHOWN_IMAGES = 500, BATCH = 128, MAX_SETTINGS = 1 << 20 };
 
 struct shift {
     const struct shift_config *config;

@@ -77,7 +77,7 @@ def test_accuracy(model, output, variant=None):
 
 def milliseconds(model):
     """Of a frame on one thread: the least of some seconds, which other load disturbs least."""
-    text = run([DEPLOY, 'bench', model, '--plan', '0', '--threads', '1', '--seconds', '3', '--json'])
+    text = run([DEPLOY, 'bench', model, '--threads', '1', '--seconds', '3', '--json'])
     return json.loads(text)['levels'][0]['min_ms']
 
 

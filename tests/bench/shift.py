@@ -52,7 +52,7 @@ def run_portfolio(table, job):
         sparse = f'{portfolio}.rounds/{v["variant"]}.safetensors'
         model = f'{name}-{v["variant"]}.safetensors'
         rows.run([rows.DEPLOY, 'prune', portfolio, '--variant', v['variant'], '--plan', '0', '-o', model])
-        whole = json.loads(rows.run([rows.DEPLOY, 'bench', sparse, '--plan', '0', '--threads', '1', '--seconds', '3', '--json']))
+        whole = json.loads(rows.run([rows.DEPLOY, 'bench', sparse, '--threads', '1', '--seconds', '3', '--json']))
         sparse_mib += whole['engine_bytes'] / 2**20
         size, sparse_size = rows.sizes(model), rows.sizes(sparse)
         out.append(dict(
