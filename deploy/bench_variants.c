@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/median.h"
 #include "common/random.h"
 #include "deploy/variants.h"
 
@@ -23,16 +24,6 @@ struct measurement {
     double before_mib;
     struct cost costs[PORTFOLIO_MAX_VARIANTS];
 };
-
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, compare);
-    return values[n / 2];
-}
 
 /* Of this process, now; 0 where the system does not tell. */
 static double resident_mib(void) {

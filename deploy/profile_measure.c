@@ -4,6 +4,7 @@
 #include "deploy/profile_measure.h"
 
 #include "common/log.h"
+#include "common/median.h"
 #include "common/random.h"
 #include "deploy/codec.h"
 #include "deploy/engine.h"
@@ -20,16 +21,6 @@ struct measurement {
     double *samples; /* [nblocks][repeats] */
     int repeats;
 };
-
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, compare);
-    return values[n / 2];
-}
 
 static double *cell(struct profile *p, int block, int own, int incoming) {
     return &p->ms[((size_t)block * (size_t)p->nlevels + (size_t)own) * (size_t)p->nlevels + (size_t)incoming];

@@ -1,6 +1,7 @@
 #include "train/timing.h"
 
 #include "common/log.h"
+#include "common/median.h"
 #include "common/random.h"
 #include "train/dataset_build.h"
 #include "train/loader.h"
@@ -99,16 +100,10 @@ static void close_run(struct run *r) {
 
 /* ---- time ------------------------------------------------------------------ */
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Of every stride-th value; the values stay as they are. */
-static double median(const double *values, int n, int stride, double *room) {
+static double median_of(const double *values, int n, int stride, double *room) {
     for (int i = 0; i < n; i++) room[i] = values[(size_t)i * (size_t)stride];
-    qsort(room, (size_t)n, sizeof *room, compare);
-    return n % 2 ? room[n / 2] : (room[n / 2 - 1] + room[n / 2]) / 2;
+    return median(room, n);
 }
 
 static enum status time_steps(struct run *r, struct err *err) {
@@ -168,8 +163,8 @@ static enum status sum_up_layers(const struct run *r, double *room, struct err *
         l->forward_flops = 2 * work * t->batch;
         l->backward_flops = l->forward_flops * (input ? 2 : 1);
         if (!r->config->layers) continue;
-        l->forward_s = median(r->layer_s + i, t->steps, 2 * t->nlayers, room);
-        l->backward_s = median(r->layer_s + t->nlayers + i, t->steps, 2 * t->nlayers, room);
+        l->forward_s = median_of(r->layer_s + i, t->steps, 2 * t->nlayers, room);
+        l->backward_s = median_of(r->layer_s + t->nlayers + i, t->steps, 2 * t->nlayers, room);
     }
     return status;
 }
@@ -191,7 +186,7 @@ static enum status sum_up(struct run *r, struct err *err) {
     struct ops *ops = NULL;
     if (!room) return err_memory(err, "benchmark");
     t->peak_mib = peak_mib();
-    t->median_s = median(r->step_s, t->steps, 1, room);
+    t->median_s = median_of(r->step_s, t->steps, 1, room);
     t->min_s = room[0];
     enum status status = multiply_adds(t->model, 0, t->model->net->nlayers - 1, &t->multiply_adds, err);
     if (!status) status = sum_up_layers(r, room, err);
