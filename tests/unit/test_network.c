@@ -153,9 +153,9 @@ static void batch_statistics(void **state) {
     struct random random = random_stream(5, 0, 0);
     for (int i = 0; i < m->net->nlayers; i++)
         if (m->layers[i].mean) {
-            size_t outputs = (size_t)model_outputs(m, i), first = (size_t)bn_level_rows(m) * outputs;
-            memset(m->layers[i].mean + first, 0, ((size_t)m->nrows * outputs - first) * sizeof(float));
-            memset(m->layers[i].var + first, 0, ((size_t)m->nrows * outputs - first) * sizeof(float));
+            size_t outputs = (size_t)model_outputs(m, i), levels = (size_t)bn_level_rows(m) * outputs;
+            memset(m->layers[i].mean + levels, 0, ((size_t)m->nrows * outputs - levels) * sizeof(float));
+            memset(m->layers[i].var + levels, 0, ((size_t)m->nrows * outputs - levels) * sizeof(float));
         }
     for (int p = 0; p < 8; p++) {
         /* Mixed plans, too: a layer's row of its level is this plan's, where nothing is corrected. */
