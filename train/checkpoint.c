@@ -40,7 +40,7 @@ enum status checkpoint_save(const char *path, const struct network_view *view, c
     int n = view->nparams;
     char step[16], progress[160];
     char *preproc = image_preproc_json(&checkpoint->preproc);
-    struct safetensors_tensor *tensors = calloc((size_t)n * 2 + 1, sizeof *tensors);
+    struct safetensors_tensor *tensors = calloc((size_t)n * 2 + CHECKPOINT_EXTRAS, sizeof *tensors);
     struct tensor_name *names = calloc((size_t)n + 1, sizeof *names);
     enum status status = STATUS_MEMORY;
     if (!preproc || !tensors || !names) {
@@ -58,12 +58,20 @@ enum status checkpoint_save(const char *path, const struct network_view *view, c
         velocity->name = names[i].text;
         velocity->data = sgd->velocity + p->offset;
     }
+    int ntensors = n * 2;
+    for (int i = 0; i < CHECKPOINT_EXTRAS; i++) {
+        const struct checkpoint_extra *extra = &checkpoint->extras[i];
+        if (!extra->name) continue;
+        tensors[ntensors++] = (struct safetensors_tensor){ .name = extra->name, .dtype = "F32", .ndims = 1,
+                                                           .shape = { (int64_t)extra->n }, .data = extra->values,
+                                                           .size = extra->n * sizeof(float) };
+    }
     snprintf(step, sizeof step, "%d", checkpoint->step);
     print_progress(progress, sizeof progress, &checkpoint->progress);
     const struct safetensors_pair metadata[] = {
         { "format", format }, { "step", step }, { "progress", progress }, { "preproc", preproc }, { "settings", checkpoint->settings },
     };
-    status = safetensors_write(path, tensors, n * 2, metadata, sizeof metadata / sizeof *metadata, err);
+    status = safetensors_write(path, tensors, ntensors, metadata, sizeof metadata / sizeof *metadata, err);
 done:
     free(preproc);
     free(tensors);
@@ -101,6 +109,15 @@ static enum status read_step(const char *path, const char *text, int *step, stru
     return STATUS_OK;
 }
 
+static enum status load_extra(const struct safetensors *file, const struct checkpoint_extra *extra, bool copy,
+                              struct err *err) {
+    const float *values;
+    if (!extra->name) return STATUS_OK;
+    enum status status = safetensors_f32(file, extra->name, 1, (const int64_t[]){ (int64_t)extra->n }, &values, err);
+    if (!status && copy) memcpy(extra->values, values, extra->n * sizeof *values);
+    return status;
+}
+
 static enum status load(const struct safetensors *file, const char *path, const struct network_view *view,
                         struct sgd *sgd, struct checkpoint *checkpoint, struct err *err) {
     const char *kind = safetensors_metadata(file, "format"), *settings = safetensors_metadata(file, "settings"),
@@ -115,7 +132,9 @@ static enum status load(const struct safetensors *file, const char *path, const 
     if (!status) status = read_progress(path, safetensors_metadata(file, "progress"), &progress, err);
     if (!status) status = image_preproc_parse(&read_preproc, preproc, err);
     /* First check all, then copy: on failure nothing has changed. */
-    for (int copy = 0; !status && copy < 2; copy++)
+    for (int copy = 0; !status && copy < 2; copy++) {
+        for (int i = 0; !status && i < CHECKPOINT_EXTRAS; i++)
+            status = load_extra(file, &checkpoint->extras[i], copy, err);
         for (int i = 0; !status && i < view->nparams; i++) {
             const struct network_param *p = &view->params[i];
             struct tensor_name name;
@@ -127,6 +146,7 @@ static enum status load(const struct safetensors *file, const char *path, const 
             memcpy(view->values + p->offset, value, p->size * sizeof *value);
             memcpy(sgd->velocity + p->offset, velocity, p->size * sizeof *velocity);
         }
+    }
     if (status) return status;
     checkpoint->step = step;
     checkpoint->progress = progress;

@@ -98,6 +98,8 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
         { "--robust-weight", 0, OPTION_DOUBLE, &c->robust.weight, "W", "of a pruned pass's gradient" },
         { "--distill", 0, OPTION_DOUBLE, &c->robust.distill, "P", "share of full width's soft labels in its target" },
         { "--order-every", 0, OPTION_INT, &c->order_every, "EPOCHS", "order again during the first half; 0: no" },
+        { "--soft-mask", 0, OPTION_FLAG, &c->soft_mask, NULL,
+          "learn each channel's importance with the weights; half of the robust steps are for that" },
         { "--allocate", 0, OPTION_STRING, &a.allocate, "HOW",
           "channels per group and level: uniform, or by sensitivity at equal multiply-adds" },
         { "--calibrate-uniform", 0, OPTION_INT, &c->calibrate.uniform, "N", "passes for batch norm of every level throughout" },

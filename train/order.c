@@ -88,62 +88,94 @@ static int compare(const void *a, const void *b) {
     return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
-static enum status rank_tiers(struct order *order, enum order_criterion criterion, uint64_t seed,
-                              const struct taylor *taylor, struct err *err) {
-    const struct groups *groups = order->model->groups;
-    struct random random = random_stream(seed, 0, 0);
-    int most = 1, total = 0;
-    for (int g = 0; g < groups->ngroups; g++) {
-        order->first[g] = total;
-        total += groups->group[g].units;
-        if (groups->group[g].units > most) most = groups->group[g].units;
+/* Room for the order, with every unit in its place; *most: units of the largest group. */
+static enum status create_unmoved(struct order **out, const struct model *model, int *total, int *most, struct err *err) {
+    const struct groups *groups = model->groups;
+    struct order *order = calloc(1, sizeof *order);
+    if (!order) return err_memory(err, "channel order");
+    *total = 0;
+    *most = 1;
+    order->model = model;
+    order->first = malloc((size_t)(groups->ngroups + 1) * sizeof *order->first);
+    for (int g = 0; order->first && g < groups->ngroups; g++) {
+        order->first[g] = *total;
+        *total += groups->group[g].units;
+        if (groups->group[g].units > *most) *most = groups->group[g].units;
     }
-    order->from = malloc((size_t)(total ? total : 1) * sizeof *order->from);
-    double *scores = malloc((size_t)(total + most) * sizeof *scores);
-    struct ranked *ranked = malloc((size_t)most * sizeof *ranked);
-    enum status status = STATUS_OK;
-    if (!order->from || !scores || !ranked) {
-        status = err_memory(err, "channel order");
-        goto done;
+    order->from = malloc((size_t)(*total ? *total : 1) * sizeof *order->from);
+    if (!order->first || !order->from) {
+        order_destroy(&order);
+        return err_memory(err, "channel order");
     }
-    for (int g = 0; g < groups->ngroups; g++) {
-        double *score = scores + order->first[g];
+    for (int g = 0; g < groups->ngroups; g++)
         for (int u = 0; u < groups->group[g].units; u++) order->from[order->first[g] + u] = u;
-        if (criterion != ORDER_NONE) score_group(order->model, g, criterion, taylor, &random, score, scores + total);
-    }
-    for (int t = 0; t < groups->ntiers && criterion != ORDER_NONE; t++) {
-        const struct tier *tier = &groups->tiers[t];
-        if (tier->fixed) continue;
-        int n = tier->last - tier->first;
-        for (int i = 0; i < n; i++) {
-            ranked[i] = (struct ranked){ 0, tier->first + i };
-            for (int g = 0; g < tier->ngroups; g++)
-                ranked[i].score += scores[order->first[tier->groups[g]] + tier->first + i];
-        }
-        qsort(ranked, (size_t)n, sizeof *ranked, compare);
-        for (int g = 0; g < tier->ngroups; g++)
-            for (int i = 0; i < n; i++)
-                order->from[order->first[tier->groups[g]] + tier->first + i] = ranked[i].unit;
-    }
-done:
-    free(scores);
-    free(ranked);
-    return status;
+    *out = order;
+    return STATUS_OK;
+}
+
+/* ranked: the tier's units, with their scores. */
+static void rank_tier(struct order *order, const struct tier *tier, struct ranked *ranked) {
+    int n = tier->last - tier->first;
+    qsort(ranked, (size_t)n, sizeof *ranked, compare);
+    for (int g = 0; g < tier->ngroups; g++)
+        for (int i = 0; i < n; i++) order->from[order->first[tier->groups[g]] + tier->first + i] = ranked[i].unit;
 }
 
 enum status order_create(struct order **out, const struct model *model, enum order_criterion criterion,
                          uint64_t seed, const struct taylor *taylor, struct err *err) {
     if (criterion == ORDER_TAYLOR && !taylor)
         return err_set(err, STATUS_USAGE, "an order by Taylor's importance needs gradients");
-    struct order *order = calloc(1, sizeof *order);
-    if (!order) return err_memory(err, "channel order");
-    order->model = model;
-    order->first = malloc((size_t)(model->groups->ngroups + 1) * sizeof *order->first);
-    enum status status = order->first ? rank_tiers(order, criterion, seed, taylor, err) : err_memory(err, "channel order");
-    if (status) {
+    const struct groups *groups = model->groups;
+    struct order *order;
+    struct random random = random_stream(seed, 0, 0);
+    int total, most;
+    enum status status = create_unmoved(&order, model, &total, &most, err);
+    if (status) return status;
+    double *scores = malloc((size_t)(total + most) * sizeof *scores);
+    struct ranked *ranked = malloc((size_t)most * sizeof *ranked);
+    if (!scores || !ranked) {
+        free(scores);
+        free(ranked);
         order_destroy(&order);
-        return status;
+        return err_memory(err, "channel order");
     }
+    for (int g = 0; g < groups->ngroups && criterion != ORDER_NONE; g++)
+        score_group(model, g, criterion, taylor, &random, scores + order->first[g], scores + total);
+    for (int t = 0; t < groups->ntiers && criterion != ORDER_NONE; t++) {
+        const struct tier *tier = &groups->tiers[t];
+        if (tier->fixed) continue;
+        for (int i = 0; i < tier->last - tier->first; i++) {
+            ranked[i] = (struct ranked){ 0, tier->first + i };
+            for (int g = 0; g < tier->ngroups; g++)
+                ranked[i].score += scores[order->first[tier->groups[g]] + tier->first + i];
+        }
+        rank_tier(order, tier, ranked);
+    }
+    free(scores);
+    free(ranked);
+    *out = order;
+    return STATUS_OK;
+}
+
+enum status order_by_importance(struct order **out, const struct model *model, const float *importance,
+                                const int *first, struct err *err) {
+    struct order *order;
+    int total, most;
+    enum status status = create_unmoved(&order, model, &total, &most, err);
+    if (status) return status;
+    struct ranked *ranked = malloc((size_t)most * sizeof *ranked);
+    if (!ranked) {
+        order_destroy(&order);
+        return err_memory(err, "channel order");
+    }
+    for (int t = 0; t < model->groups->ntiers; t++) {
+        const struct tier *tier = &model->groups->tiers[t];
+        if (first[t] < 0) continue;
+        for (int i = 0; i < tier->last - tier->first; i++)
+            ranked[i] = (struct ranked){ (double)importance[first[t] + i], tier->first + i };
+        rank_tier(order, tier, ranked);
+    }
+    free(ranked);
     *out = order;
     return STATUS_OK;
 }

@@ -46,6 +46,10 @@ struct order {
  * `seed`: for random; `taylor`: for that criterion, else NULL. */
 enum status order_create(struct order **order, const struct model *model, enum order_criterion criterion,
                          uint64_t seed, const struct taylor *taylor, struct err *err) MUST_CHECK;
+/* From the importance of units: those of tier t begin at first[t], which is negative where
+ * they stay as they are. */
+enum status order_by_importance(struct order **order, const struct model *model, const float *importance,
+                                const int *first, struct err *err) MUST_CHECK;
 void order_destroy(struct order **order);
 /* Turns it into the order that undoes it. */
 enum status order_invert(struct order *order, struct err *err) MUST_CHECK;

@@ -70,6 +70,13 @@ void report_epoch(struct report *report, const struct report_epoch *e) {
     fflush(report->file);
 }
 
+void report_mask(struct report *report, int step, double temperature, int entered) {
+    if (!report->file) return;
+    fprintf(report->file, "{\"kind\":\"mask\",\"step\":%d,\"temperature\":%.4g,\"entered_narrowest\":%d}\n", step,
+            temperature, entered);
+    fflush(report->file);
+}
+
 void report_done(struct report *report, const char *json) {
     if (report->file && json[0] == '{') fprintf(report->file, "{\"kind\":\"done\",%s\n", json + 1);
 }

@@ -10,7 +10,8 @@
 #include <stdio.h>
 
 /* One line each: {"kind":"begin",...} once, then {"kind":"step",...} and
- * {"kind":"epoch",...}, at last {"kind":"done",...}. */
+ * {"kind":"epoch",...} (and, where there is a soft mask, {"kind":"mask",...} when channels
+ * are put in its order), at last {"kind":"done",...}. */
 struct report {
     FILE *file; /* NULL: no log is kept */
     const char *path;
@@ -37,6 +38,8 @@ enum status report_open(struct report *report, const char *path, int step, int s
                         struct err *err) MUST_CHECK;
 void report_step(struct report *report, const struct report_step *step);
 void report_epoch(struct report *report, const struct report_epoch *epoch);
+/* Behind `step`, at that temperature: so many channels came into the narrowest level. */
+void report_mask(struct report *report, int step, double temperature, int entered);
 /* The fields of the JSON object `json`, as the line of kind "done". */
 void report_done(struct report *report, const char *json);
 /* Whether all of it was written. */

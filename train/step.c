@@ -174,6 +174,30 @@ static enum status shuffle(struct step *step, const struct robust_pass *pass, bo
     return status;
 }
 
+/* While the mask is soft, a pass at a level computes as wide as the mask is, and is weighted by it. */
+static void draw_masks(struct step *step, int passes, bool soft) {
+    for (int p = 0; p < passes; p++) {
+        struct plan *plan = step->passes[p].plan;
+        step->soft_level[p] = soft ? plan->level[0] : 0;
+        if (step->soft_level[p] == 0) continue;
+        int width = soft_mask_set(step->soft, step->soft_level[p]);
+        for (int b = 0; b < plan->nblocks; b++) plan->level[b] = width;
+    }
+}
+
+/* Lays the mask of pass `p` on, and off again. */
+static void mask_on(struct step *step, int p) {
+    struct network_view view = network_view(step->network);
+    if (step->soft_level[p] == 0) return;
+    soft_mask_set(step->soft, step->soft_level[p]);
+    soft_mask_apply(step->soft, &view);
+}
+
+static void mask_off(struct step *step, int p) {
+    struct network_view view = network_view(step->network);
+    if (step->soft_level[p] > 0) soft_mask_collect(step->soft, &view);
+}
+
 /* All passes over one part. */
 static enum status run_part(struct step *step, const struct loader_batch *part, int index, int number, bool teacher,
                             struct step_result *result, struct err *err) {
@@ -184,9 +208,11 @@ static enum status run_part(struct step *step, const struct loader_batch *part, 
         int correct = 0;
         network_set_levels(step->network, step->passes[p].levels);
         enum status status = shuffle(step, &step->passes[p], false, err);
+        mask_on(step, p);
         if (!status) status = forward(step, part, p, teacher, random_next(&random), &loss, &correct, err);
         if (!status && !(fabs(loss) <= LOSS_LIMIT)) status = loss_diverged(step, index, loss, err);
         if (!status) status = network_backward(step->network, step->dlogits, err);
+        mask_off(step, p);
         enum status back = shuffle(step, &step->passes[p], true, status ? NULL : err);
         if (!status) status = back;
         network_set_levels(step->network, NULL);
@@ -204,9 +230,11 @@ enum status step_run(struct step *step, struct loader *images, int index, float 
     struct network_view view = network_view(step->network);
     struct sgd_config sgd = step->config.sgd;
     *result = (struct step_result){ 0 };
-    const struct robust_config plain = robust_defaults(ROBUST_NONE);
-    const struct robust_config *robust = index < step->config.robust_begin ? &plain : &step->config.robust;
-    bool teacher = robust_passes(robust, step->model, step->config.seed, index, step->passes, &result->passes);
+    bool soft = step->soft && soft_mask_step(step->soft, index);
+    struct robust_config robust = index < step->config.robust_begin ? robust_defaults(ROBUST_NONE) : step->config.robust;
+    if (soft) robust.max_cuts = 0;
+    bool teacher = robust_passes(&robust, step->model, step->config.seed, index, step->passes, &result->passes);
+    draw_masks(step, result->passes, soft);
     reach_clear(step->reach);
     for (int p = 0; p < result->passes; p++) reach_add(step->reach, step->passes[p].levels, step->passes[p].plan);
     for (int s = 0; s < step->config.subdivisions; s++) {
@@ -220,6 +248,7 @@ enum status step_run(struct step *step, struct loader *images, int index, float 
     }
     sgd.rate = rate;
     sgd_step(step->sgd, &sgd, &view, step->reach);
+    if (soft) soft_mask_update(step->soft, rate, sgd.momentum);
     if (step->mask) sparsity_mask_apply(step->mask, view.values);
     return STATUS_OK;
 }

@@ -13,6 +13,7 @@
 #include "train/reach.h"
 #include "train/robust.h"
 #include "train/sgd.h"
+#include "train/soft_mask.h"
 #include "train/sparsity.h"
 
 #include <stdint.h>
@@ -33,6 +34,8 @@ struct step {
     struct sgd *sgd;
     struct reach *reach;
     struct sparsity_mask *mask; /* weights held at zero; NULL: none */
+    struct soft_mask *soft;    /* borrowed; NULL: none. While it is soft, levels are uniform */
+    int soft_level[ROBUST_MAX_PASSES]; /* a pass's mask; 0: none */
     struct robust_pass passes[ROBUST_MAX_PASSES];
     float *logits, *dlogits, *target; /* [batch / subdivisions, classes] */
     float temperature;                /* of the network's softmax */

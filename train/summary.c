@@ -38,6 +38,7 @@ static void recipe_lines(FILE *out, const struct summary *s) {
                 robust->plans == 1 ? "" : "s", robust->max_cuts, robust->distill);
     fprintf(out, "\n          order: %s", order_name(s->config->order));
     if (s->config->order_every) fprintf(out, ", again every %d epochs during the first half", s->config->order_every);
+    if (s->config->soft_mask) fprintf(out, ", then by an importance learnt with the weights (soft mask)");
     fprintf(out, "\nseed      %llu\n", (unsigned long long)s->config->setup.seed);
 }
 

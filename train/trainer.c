@@ -8,6 +8,7 @@
 #include "train/measure.h"
 #include "train/precision.h"
 #include "train/report.h"
+#include "train/soft_mask.h"
 #include "train/step.h"
 #include "train/summary.h"
 
@@ -35,6 +36,7 @@ struct trainer {
     struct model *model; /* the setup's */
     struct network *network;
     struct step *step;
+    struct soft_mask *soft; /* NULL: none */
     struct loader *images, *calibration, *held_out; /* held_out NULL: none */
     char *settings, *checkpoint_path;
     int steps, per_epoch, done;
@@ -89,6 +91,7 @@ static char *settings_json(const struct trainer *t) {
         { "order_every", c->order_every },
         { "allocate", c->allocate },
         { "keep_zeros", c->keep_zeros },
+        { "soft_mask", c->soft_mask },
         { "begin_epoch", c->begin_epoch },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -150,6 +153,16 @@ static enum status keep_zeros(struct trainer *t, struct err *err) {
     return status;
 }
 
+static enum status open_mask(struct trainer *t, struct err *err) {
+    struct network_view view = network_view(t->network);
+    enum status status = soft_mask_create(&t->soft, t->model, &view, err);
+    if (status) return status;
+    t->soft->begin = t->robust_begin;
+    t->soft->end = t->robust_begin + (t->steps - t->robust_begin) / 2;
+    t->step->soft = t->soft;
+    return STATUS_OK;
+}
+
 static enum status open_network(struct trainer *t, struct err *err) {
     const struct trainer_config *config = t->config;
     const struct setup *setup = t->setup;
@@ -169,6 +182,7 @@ static enum status open_network(struct trainer *t, struct err *err) {
     network_set_precision(t->network, config->precision);
     setup_weights(t->setup, t->network, config->setup.seed);
     status = step_create(&t->step, &stepping, t->network, t->model, err);
+    if (!status && config->soft_mask) status = open_mask(t, err);
     return !status && config->keep_zeros ? keep_zeros(t, err) : status;
 }
 
@@ -186,13 +200,20 @@ static void count_time(struct trainer *t) {
     t->clock_s = now;
 }
 
+static struct checkpoint make_checkpoint(const struct trainer *t) {
+    struct checkpoint c = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc, .settings = t->settings };
+    if (!t->soft) return c;
+    c.extras[0] = (struct checkpoint_extra){ "extra.importance", t->soft->importance, (size_t)t->soft->nunits };
+    c.extras[1] = (struct checkpoint_extra){ "extra.velocity", t->soft->velocity, (size_t)t->soft->nunits };
+    return c;
+}
+
 static enum status save_checkpoint(struct trainer *t, struct err *err) {
     struct network_view view = network_view(t->network);
     enum status status = step_check(t->step, t->done - 1, err);
     if (status) return status;
     count_time(t);
-    struct checkpoint checkpoint = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc,
-                                     .settings = t->settings };
+    struct checkpoint checkpoint = make_checkpoint(t);
     status = checkpoint_save(t->checkpoint_path, &view, t->step->sgd, &checkpoint, err);
     return status ? say_what_is_left(t, status, err) : STATUS_OK;
 }
@@ -206,7 +227,7 @@ static enum status seek_images(const struct trainer *t, struct err *err) {
 
 static enum status resume(struct trainer *t, struct err *err) {
     struct network_view view = network_view(t->network);
-    struct checkpoint checkpoint = { .settings = t->settings };
+    struct checkpoint checkpoint = make_checkpoint(t);
     if (access(t->checkpoint_path, F_OK) != 0) {
         err_set(err, STATUS_USAGE, "nothing to resume: there is no %s", t->checkpoint_path);
         err_hint(err, "a finished run removes its checkpoint; begin anew without --resume");
@@ -220,10 +241,30 @@ static enum status resume(struct trainer *t, struct err *err) {
     return seek_images(t, err);
 }
 
+/* The network's channels, and the optimizer's memory of them, in that order. Takes it over. */
+static enum status permute(struct trainer *t, struct order *order, struct err *err) {
+    struct network_view view = network_view(t->network);
+    enum status status = order_apply_values(order, &view, view.values, err);
+    if (!status) status = order_apply_values(order, &view, t->step->sgd->velocity, err);
+    order_destroy(&order);
+    network_store(t->network, t->model);
+    return status;
+}
+
+/* By the importance learnt so far. */
+static enum status apply_mask(struct trainer *t, struct err *err) {
+    struct order *order;
+    int entered;
+    enum status status = soft_mask_order(t->soft, &order, &entered, err);
+    if (status) return status;
+    report_mask(&t->report, t->done, t->soft->temperature, entered);
+    log_info("soft mask at temperature %.3g: %d channels came into the narrowest level", t->soft->temperature, entered);
+    return permute(t, order, err);
+}
+
 static enum status apply_order(struct trainer *t, struct err *err) {
     struct order *order;
     struct taylor *taylor = NULL;
-    struct network_view view = network_view(t->network);
     enum status status = STATUS_OK;
     network_store(t->network, t->model);
     if (t->config->order == ORDER_TAYLOR) {
@@ -232,12 +273,7 @@ static enum status apply_order(struct trainer *t, struct err *err) {
     }
     if (!status) status = order_create(&order, t->model, t->config->order, t->config->setup.seed, taylor, err);
     taylor_destroy(&taylor);
-    if (status) return status;
-    status = order_apply_values(order, &view, view.values, err);
-    if (!status) status = order_apply_values(order, &view, t->step->sgd->velocity, err);
-    order_destroy(&order);
-    network_store(t->network, t->model);
-    return status;
+    return status ? status : permute(t, order, err);
 }
 
 /* A run of hours must not fail at its end for want of a folder. */
@@ -254,9 +290,20 @@ static enum status check_output(const struct trainer *t, struct err *err) {
     return status;
 }
 
+static enum status check_mask(const struct trainer_config *c, struct err *err) {
+    if (!c->soft_mask) return STATUS_OK;
+    if (c->robust.mode == ROBUST_NONE)
+        return err_set(err, STATUS_USAGE, "--soft-mask learns from pruned passes: it needs --robust sandwich or drop");
+    if (c->robust.groups > 0 || c->robust.channels == ROBUST_RANDOM || c->order_every || c->allocate)
+        return err_set(err, STATUS_USAGE, "--soft-mask goes without --robust-groups, --robust-channels random, "
+                                          "--order-every and --allocate, which order or count channels otherwise");
+    return STATUS_OK;
+}
+
 static enum status open_run(struct trainer *t, struct err *err) {
     const struct trainer_config *config = t->config;
-    enum status status = check_output(t, err);
+    enum status status = check_mask(config, err);
+    if (!status) status = check_output(t, err);
     if (!status && config->allocate && config->setup.hold_out == 0)
         status = err_set(err, STATUS_USAGE, "--allocate sensitivity measures on held-out images, and there are none");
     if (!status && config->keep_zeros && (!config->setup.from || config->robust.mode != ROBUST_NONE || config->order_every))
@@ -285,6 +332,7 @@ static enum status open_run(struct trainer *t, struct err *err) {
 
 static void close_run(struct trainer *t) {
     step_destroy(&t->step);
+    soft_mask_destroy(&t->soft);
     network_destroy(&t->network);
     loader_destroy(&t->images);
     loader_destroy(&t->calibration);
@@ -328,7 +376,8 @@ static enum status end_epoch(struct trainer *t, struct err *err) {
     enum status status = STATUS_OK;
     bool last = t->done == t->steps;
     int every = t->config->order_every;
-    if (every > 0 && epoch.epoch % every == 0 && t->done * 2 <= t->steps) status = apply_order(t, err);
+    if (t->soft && t->done > t->soft->begin && t->done < t->soft->end) status = apply_mask(t, err);
+    if (!status && every > 0 && epoch.epoch % every == 0 && t->done * 2 <= t->steps) status = apply_order(t, err);
     if (!status && t->config->keep && epoch.epoch == t->config->keep_epoch) {
         network_store(t->network, t->model);
         status = model_save(t->model, t->config->keep, err);
@@ -419,6 +468,7 @@ static enum status run_steps(struct trainer *t, struct err *err) {
         if (status) break;
         show(t, &averages, &progress, first, rate);
         if (t->done == t->robust_begin) status = apply_order(t, err);
+        if (!status && t->soft && t->done == t->soft->end && t->done > t->soft->begin) status = apply_mask(t, err);
         if (!status && t->done % t->per_epoch == 0) status = end_epoch(t, err);
         if (!status && (t->done % every == 0 || t->done == t->steps)) status = save_checkpoint(t, err);
     }

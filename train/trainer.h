@@ -29,6 +29,7 @@ struct trainer_config {
     enum ops_precision precision;
     bool allocate;        /* the level table by sensitivity (allocate.h), not uniform */
     int epochs;           /* -1: the cfg's */
+    bool soft_mask;       /* importance is learnt (soft_mask.h) in the first half of what is not plain */
     bool keep_zeros;      /* weights that are zero in setup.from stay zero; only with ROBUST_NONE */
     int begin_epoch;      /* the run begins behind that epoch of the schedule, with the weights of setup.from */
     const char *keep;     /* where the weights behind epoch `keep_epoch` go, as a model file; or NULL */

@@ -42,6 +42,7 @@ struct fixture {
     char path[64];
     struct run a;
     struct checkpoint saved;
+    float extra[3];
 };
 
 static int set_up(void **state) {
@@ -51,6 +52,8 @@ static int set_up(void **state) {
     run_init(&f->a, training_cfg, 1);
     f->saved = (struct checkpoint){ .step = 123, .preproc = f->a.model->preproc, .settings = settings };
     f->saved.preproc.mean[1] = .1f;
+    f->extra[0] = .1f, f->extra[1] = -.2f, f->extra[2] = .3f;
+    f->saved.extras[1] = (struct checkpoint_extra){ "extra.test", f->extra, 3 };
     if (checkpoint_save(f->path, &f->a.view, f->a.sgd, &f->saved, &err)) return -1;
     *state = f;
     return 0;
@@ -68,7 +71,8 @@ static void test_round_trip(void **state) {
     struct fixture *f = *state;
     struct run b;
     struct err err;
-    struct checkpoint read = { .settings = "{\"robust\":\"drop\",\"seed\":5}" };
+    float extra[3] = { 0 };
+    struct checkpoint read = { .settings = "{\"robust\":\"drop\",\"seed\":5}", .extras = { { "extra.test", extra, 3 } } };
     run_init(&b, training_cfg, 2);
     assert_int_equal(checkpoint_load(f->path, &b.view, b.sgd, &read, &err), STATUS_OK);
     assert_int_equal(read.step, 123);
@@ -76,6 +80,7 @@ static void test_round_trip(void **state) {
         assert_true(read.preproc.mean[c] == f->saved.preproc.mean[c]);
         assert_true(read.preproc.std[c] == f->saved.preproc.std[c]);
     }
+    assert_memory_equal(extra, f->extra, sizeof extra);
     assert_int_equal(read.preproc.fit, f->saved.preproc.fit);
     assert_int_equal(read.preproc.decode, f->saved.preproc.decode);
     assert_memory_equal(b.view.values, f->a.view.values, b.view.size * sizeof(float));
@@ -119,6 +124,26 @@ static void test_other_network(void **state) {
     assert_int_equal(refused(f->path, other, settings, &err), STATUS_FORMAT);
 }
 
+/* More, or less, is learnt than the run that wrote it learnt. */
+static void test_other_extras(void **state) {
+    struct fixture *f = *state;
+    struct err err;
+    const struct {
+        const char *name;
+        size_t n;
+    } others[] = { { "extra.other", 3 }, { "extra.test", 4 } };
+    for (int i = 0; i < 2; i++) {
+        float extra[4] = { 0 };
+        struct run b;
+        struct checkpoint read = { .settings = settings, .extras = { { others[i].name, extra, others[i].n } } };
+        run_init(&b, training_cfg, 2);
+        float before = b.view.values[0];
+        assert_int_equal(checkpoint_load(f->path, &b.view, b.sgd, &read, &err), STATUS_FORMAT);
+        assert_true(b.view.values[0] == before && extra[0] == 0);
+        run_fini(&b);
+    }
+}
+
 static void test_damaged(void **state) {
     struct fixture *f = *state;
     struct err err;
@@ -135,6 +160,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_round_trip, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_settings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_network, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_extras, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
