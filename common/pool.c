@@ -25,6 +25,7 @@ struct pool {
     pthread_mutex_t lock;
     pthread_cond_t start;
     bool stop, open;        /* open: workers may join the loop; both under the lock */
+    atomic_flag taken;      /* by a caller of pool_run */
     atomic_uint generation; /* of the loop being run */
     atomic_int next, joined;
     int tasks;
@@ -93,6 +94,7 @@ enum status pool_create(struct pool **out, int threads, struct err *err) {
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->start, NULL);
+    atomic_flag_clear(&pool->taken);
     pool->threads = 1;
     for (int i = 0; i < threads - 1; i++) {
         pool->workers[i] = (struct worker){.pool = pool, .index = i + 1};
@@ -109,7 +111,7 @@ enum status pool_create(struct pool **out, int threads, struct err *err) {
 int pool_threads(const struct pool *pool) { return pool->threads; }
 
 void pool_run(struct pool *pool, int tasks, pool_task *task, void *context) {
-    if (pool->threads == 1 || tasks <= 1) {
+    if (pool->threads == 1 || tasks <= 1 || atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire)) {
         for (int i = 0; i < tasks; i++) task(context, i, 0);
         return;
     }
@@ -130,6 +132,7 @@ void pool_run(struct pool *pool, int tasks, pool_task *task, void *context) {
         if (spin < SPINS) relax();
         else sched_yield();
     }
+    atomic_flag_clear_explicit(&pool->taken, memory_order_release);
 }
 
 int pool_default_threads(void) {

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TASKS = 1000 };
+enum { TASKS = 1000, ROUNDS = 1000 };
 
 struct tally {
     atomic_int times[TASKS];
@@ -51,6 +52,39 @@ static void pool_runs_each_task_once(void **state) {
     struct err err;
     assert_int_equal(pool_create(&none, 0, &err), STATUS_USAGE);
     pool_destroy(&none);
+}
+
+struct caller {
+    struct pool *pool;
+    struct tally tally;
+};
+
+static void *call(void *argument) {
+    struct caller *caller = argument;
+    for (int round = 0; round < ROUNDS; round++) pool_run(caller->pool, TASKS, count, &caller->tally);
+    return NULL;
+}
+
+static void pool_serves_callers_at_the_same_time(void **state) {
+    (void)state;
+    enum { CALLERS = 3 };
+    struct pool *pool = NULL;
+    pthread_t thread[CALLERS];
+    struct caller *caller = calloc(CALLERS, sizeof *caller);
+    assert_non_null(caller);
+    assert_int_equal(pool_create(&pool, 3, NULL), STATUS_OK);
+    for (int i = 0; i < CALLERS; i++) {
+        caller[i].pool = pool;
+        caller[i].tally.threads = 3;
+        assert_int_equal(pthread_create(&thread[i], NULL, call, &caller[i]), 0);
+    }
+    for (int i = 0; i < CALLERS; i++) assert_int_equal(pthread_join(thread[i], NULL), 0);
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(atomic_load(&caller[i].tally.wrong_thread), 0);
+        for (int k = 0; k < TASKS; k++) assert_int_equal(atomic_load(&caller[i].tally.times[k]), ROUNDS);
+    }
+    pool_destroy(&pool);
+    free(caller);
 }
 
 static void files_are_replaced_whole(void **state) {
@@ -155,7 +189,8 @@ static void activations_have_their_derivatives(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pool_runs_each_task_once),          cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(pool_runs_each_task_once),          cmocka_unit_test(pool_serves_callers_at_the_same_time),
+        cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(folders_are_made_with_those_above), cmocka_unit_test(options_anywhere),
         cmocka_unit_test(activations_have_their_derivatives),
     };
