@@ -254,9 +254,11 @@ enum status safetensors_parse(struct safetensors **out, const char *name, const 
 }
 
 /* The part must lie in the file; `length` 0: to its end. */
-static enum status find_part(const char *path, int fd, size_t offset, size_t *length, struct err *err) {
+static enum status find_part(const char *path, int fd, size_t offset, size_t *length, struct timespec *modified,
+                             struct err *err) {
     struct stat st;
     if (fstat(fd, &st) != 0) return err_errno(err, "cannot read %s", path);
+    *modified = st.st_mtim;
     if (S_ISDIR(st.st_mode)) return err_set(err, STATUS_IO, "%s is a folder, not a model file", path);
     if (!S_ISREG(st.st_mode)) return err_set(err, STATUS_IO, "%s is not a regular file", path);
     if (offset > (size_t)st.st_size || *length > (size_t)st.st_size - offset)
@@ -272,7 +274,8 @@ enum status safetensors_open_part(struct safetensors **out, const char *path, si
                                   struct err *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return err_errno(err, "cannot open %s", path);
-    enum status status = find_part(path, fd, offset, &length, err);
+    struct timespec modified;
+    enum status status = find_part(path, fd, offset, &length, &modified, err);
     if (status) {
         close(fd);
         return status;
@@ -291,6 +294,7 @@ enum status safetensors_open_part(struct safetensors **out, const char *path, si
     struct storage *storage = file->storage;
     storage->map = map;
     storage->map_length = length + ahead;
+    file->modified = modified;
     *out = file;
     return STATUS_OK;
 }

@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 enum { SAFETENSORS_MAX_DIMS = 8 };
 
@@ -37,7 +38,8 @@ struct safetensors {
     struct safetensors_pair *metadata;
     const uint8_t *bytes; /* the whole file */
     size_t length;
-    void *storage; /* private */
+    struct timespec modified; /* the file on disk; 0 without one */
+    void *storage;            /* private */
 };
 
 /* Maps the file read-only. */

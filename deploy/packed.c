@@ -83,6 +83,12 @@ static bool sound(struct packed *p, const struct packed_key *key, struct pool *p
     return end == p->length;
 }
 
+/* A model that was written since may be another, or damaged: it is to be verified again. In doubt (a coarse
+ * clock, one that was set back) so, too. */
+static bool is_newer(struct timespec a, struct timespec b) {
+    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
 struct packed *packed_open(const char *folder, const struct packed_key *key, struct pool *pool) {
     char path[4096];
     struct stat st;
@@ -90,7 +96,8 @@ struct packed *packed_open(const char *folder, const struct packed_key *key, str
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return NULL;
     struct packed *p = calloc(1, sizeof *p);
-    if (p && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > (off_t)sizeof(struct header)) {
+    if (p && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > (off_t)sizeof(struct header) &&
+        is_newer(st.st_mtim, key->modified)) {
         p->length = (size_t)st.st_size;
         p->map = mmap(NULL, p->length, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
         if (p->map == MAP_FAILED) p->map = NULL;

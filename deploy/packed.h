@@ -2,10 +2,11 @@
  * so that the next one need not.
  *
  * One file for each model, instruction set and range of blocks:
- * DIR/<hash of the model>-<isa>-<first>-<last>.packed. It is used only if its
- * header says that it was made from the same bytes, for the same instruction
- * set, by the same version of the code that packs, and if every byte is what it
- * was: otherwise it is as if there were none, and the next save replaces it. */
+ * DIR/<key of the model>-<isa>-<first>-<last>.packed. It is used only if it was
+ * written after the model's file, if its header says that it was made from that
+ * model, for the same instruction set, by the same version of the code that
+ * packs, and if every byte is what it was: otherwise it is as if there were
+ * none, and the next save replaces it. */
 #ifndef ESPALIER_PACKED_H
 #define ESPALIER_PACKED_H
 
@@ -14,10 +15,12 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 struct packed_key {
-    uint64_t model; /* checksum_of the model file */
-    uint64_t length;
+    uint64_t model;  /* tells it from others: engine_weights.c */
+    uint64_t length; /* of its file */
+    struct timespec modified;
     const char *isa;
     int first_block, last_block;
 };
