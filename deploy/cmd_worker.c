@@ -14,7 +14,7 @@ enum status cmd_worker(int argc, char **argv, struct err *err) {
         { "--listen", 0, OPTION_STRING, &config.listen, "ADDRESS", "where runners reach it; port *: a free one" },
         { "--keys", 0, OPTION_STRING, &keys_folder, "DIR", "own secret key and the public keys of who may connect" },
         { "--name", 0, OPTION_STRING, &name, "NAME", "whose secret key of DIR, if it holds several" },
-        { "--cache", 0, OPTION_STRING, &config.cache, "DIR", "where slices are kept; default ~/.cache/espalier" },
+        { "--cache", 0, OPTION_STRING, &config.cache, "DIR", "where slices and their packed weights are kept; default ~/.cache/espalier" },
         { "--threads", 0, OPTION_INT, &config.threads, "N", "threads to compute with, 0: one per core" },
         { "--cpu-mask", 0, OPTION_STRING, &cpu_mask, "ISA", "no kernels above this instruction set" },
         { "--address-file", 0, OPTION_STRING, &config.address_file, "FILE", "write the address to FILE, too" },

@@ -110,7 +110,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
         engine_destroy(&e);
         return status;
     }
-    engine_weights_save(e);
+    if (!config->cache_later) engine_keep(e);
     engine_set_plan(e, e->plan);
     *out = e;
     return STATUS_OK;

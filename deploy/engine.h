@@ -28,6 +28,7 @@ struct engine_config {
                       * mapped weights are given back once they are packed */
     const char *cache; /* folder that keeps packed weights (deploy/packed.h), or NULL. Only for models
                         * loaded from a file */
+    bool cache_later;  /* what it has not got is kept there by engine_keep, not at creation */
     size_t max_bytes; /* an engine that would hold more is STATUS_LIMIT, before it takes them; 0: the
                        * memory that this machine has */
 };
@@ -40,6 +41,8 @@ enum status engine_create(struct engine **engine, const struct model *model, con
 void engine_destroy(struct engine **engine);
 /* Whether its packed weights are a mapped file's. */
 bool engine_mapped(const struct engine *engine);
+/* With cache_later: keeps the packed weights. May be called while another thread runs the engine. */
+void engine_keep(struct engine *engine);
 /* Says that it will not run soon: pages of mapped weights, the model's and the packed ones, leave the
  * memory, and come back when it runs. */
 void engine_rest(struct engine *engine);

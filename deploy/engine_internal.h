@@ -140,7 +140,6 @@ enum status engine_weights_open(struct engine *engine, const char *cache, struct
 /* Memory for n packed weights of the operation; NULL without. `*packed`: they
  * are there already. To be asked for in the order of the operations. */
 float *engine_weights(struct engine *engine, struct op *op, size_t n, bool *packed);
-void engine_weights_save(struct engine *engine);
 /* With little memory: zeroes the borders of what the operation is about to write (-1: of the input). */
 void engine_clear_borders(const struct engine *engine, int op);
 enum status engine_pack(struct engine *engine, struct op *op, struct err *err) MUST_CHECK;

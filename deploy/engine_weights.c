@@ -60,7 +60,7 @@ float *engine_weights(struct engine *e, struct op *op, size_t n, bool *packed) {
 }
 
 /* A cache that cannot be written costs time the next time, nothing else. */
-void engine_weights_save(struct engine *e) {
+void engine_keep(struct engine *e) {
     if (!e->cache || e->packed) return;
     struct packed_block *blocks = calloc((size_t)e->nops, sizeof *blocks);
     struct err err = {0};

@@ -102,6 +102,7 @@ struct packed *packed_open(const char *folder, const struct packed_key *key, str
         p->map = mmap(NULL, p->length, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
         if (p->map == MAP_FAILED) p->map = NULL;
     }
+    futimens(fd, (struct timespec[]){{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}}); /* used now */
     close(fd);
     if (p && (!p->map || !sound(p, key, pool))) packed_close(&p);
     return p;

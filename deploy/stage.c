@@ -36,14 +36,16 @@ static enum status check_model(const struct stage *s, const char *path, struct e
 }
 
 enum status stage_create(struct stage **out, const char *path, int index, int count, struct pool *pool,
-                         struct err *err) {
+                         const char *cache, struct err *err) {
     struct stage *s = calloc(1, sizeof *s);
     if (!s) return err_memory(err, "stage");
     s->index = index;
     s->count = count;
     struct engine_config config = engine_defaults();
     config.pool = pool;
-    enum status status = model_load(&s->model, path, err);
+    config.cache = cache;
+    config.cache_later = true;
+    enum status status = model_load_how(&s->model, path, cache ? MODEL_UNVERIFIED : 0, err);
     if (!status) status = engine_create(&s->engine, s->model, &config, err);
     if (!status) status = check_model(s, path, err);
     if (!status) status = plan_create(&s->plan, s->model->blocks->nblocks, 0, err);
@@ -59,6 +61,8 @@ enum status stage_create(struct stage **out, const char *path, int index, int co
     else *out = s;
     return status;
 }
+
+void stage_keep(struct stage *s) { engine_keep(s->engine); }
 
 void stage_destroy(struct stage **pointer) {
     struct stage *s = *pointer;

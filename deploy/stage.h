@@ -16,9 +16,12 @@
 struct stage;
 
 /* Loads the slice's file; `index` of `count` stages. `pool` is borrowed, or
- * NULL. STATUS_FORMAT if the file cannot be stage `index`. */
+ * NULL. `cache`: the folder of packed weights (deploy/packed.h), or NULL.
+ * STATUS_FORMAT if the file cannot be stage `index`. */
 enum status stage_create(struct stage **stage, const char *path, int index, int count, struct pool *pool,
-                         struct err *err) MUST_CHECK;
+                         const char *cache, struct err *err) MUST_CHECK;
+/* Writes to the cache what it has not got. Frames may run meanwhile. */
+void stage_keep(struct stage *stage);
 void stage_destroy(struct stage **stage);
 const struct model *stage_model(const struct stage *stage);
 

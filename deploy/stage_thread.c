@@ -42,6 +42,7 @@ struct stage_thread {
     bool running, loading;
     int event_fd;
     struct pool *pool;
+    const char *cache;
 
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -92,7 +93,7 @@ static void load(struct stage_thread *t, const struct job *job, struct outcome *
     struct err err;
     struct stage *stage = NULL;
     o->kind = OUTCOME_LOADED;
-    o->status = stage_create(&stage, job->path, job->index, job->count, t->pool, &err);
+    o->status = stage_create(&stage, job->path, job->index, job->count, t->pool, t->cache, &err);
     if (o->status) snprintf(o->text, sizeof o->text, "%.399s", err.text);
     else place(t, job->slot, stage);
 }
@@ -227,6 +228,7 @@ static void *run_loads(void *argument) {
             node->outcome.slot = job->slot;
             load(t, job, &node->outcome);
             push_outcome(t, node);
+            if (t->stage[job->slot]) stage_keep(t->stage[job->slot]); /* nobody waits for that */
         } else {
             log_warn("out of memory: a slice is not loaded");
         }
@@ -239,9 +241,10 @@ static void *run_loads(void *argument) {
 
 /* ---- the worker's side ---- */
 
-enum status stage_thread_create(struct stage_thread **out, int threads, struct err *err) {
+enum status stage_thread_create(struct stage_thread **out, int threads, const char *cache, struct err *err) {
     struct stage_thread *t = calloc(1, sizeof *t);
     if (!t) return err_memory(err, "stage");
+    t->cache = cache;
     t->last_outcome = &t->outcomes;
     t->in_use = -1;
     pthread_mutex_init(&t->mutex, NULL);

@@ -19,8 +19,9 @@ struct stage_thread;
 
 enum { STAGE_SLOTS = WIRE_POSTS };
 
-/* `threads` the engine computes with; 0: all cores. */
-enum status stage_thread_create(struct stage_thread **thread, int threads, struct err *err) MUST_CHECK;
+/* `threads` the engine computes with; 0: all cores. `cache`: the folder that keeps packed weights, borrowed. */
+enum status stage_thread_create(struct stage_thread **thread, int threads, const char *cache,
+                                struct err *err) MUST_CHECK;
 /* Waits for the frame that is being computed. */
 void stage_thread_destroy(struct stage_thread **thread);
 int stage_thread_cores(const struct stage_thread *thread);

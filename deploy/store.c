@@ -75,6 +75,8 @@ void store_destroy(struct store **pointer) {
     *pointer = NULL;
 }
 
+const char *store_folder(const struct store *s) { return s->folder; }
+
 enum status store_path(const struct store *s, const char *hash, const char *ending, char *path, size_t size,
                        struct err *err) {
     if (snprintf(path, size, "%s/%s%s", s->folder, hash, ending) >= (int)size)
@@ -96,7 +98,8 @@ bool store_check(const char *path, const char *hash) {
             munmap(bytes, (size_t)st.st_size);
         }
     }
-    if (same) futimens(fd, NULL); /* used now */
+    /* Used now; that it was modified would have it packed again. */
+    if (same) futimens(fd, (struct timespec[]){ { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } });
     close(fd);
     return same;
 }
@@ -145,7 +148,7 @@ uint64_t store_received(const struct store *s) {
 }
 
 struct cached {
-    char name[HASH + 16];
+    char name[128];
     int64_t used_s, size;
 };
 
@@ -154,7 +157,13 @@ static int oldest_first(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Removes slices until the rest and `room` more bytes are within the limit.
+static bool is_cached(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return dot && strlen(name) < sizeof((struct cached *)0)->name &&
+           (strcmp(dot, ".packed") == 0 || (strcmp(dot, ".safetensors") == 0 && dot - name == HASH));
+}
+
+/* Removes slices and packed weights until the rest and `room` more bytes are within the limit.
  * What a running worker has mapped stays usable for it. */
 static void make_room(const struct store *s, int64_t room) {
     enum { MOST = 1024 };
@@ -164,10 +173,9 @@ static void make_room(const struct store *s, int64_t room) {
     int64_t total = room;
     for (struct dirent *entry; list && n < MOST && (entry = readdir(dir));) {
         struct stat st;
-        if (strlen(entry->d_name) != HASH + strlen(".safetensors") || fstatat(dirfd(dir), entry->d_name, &st, 0) != 0)
-            continue;
+        if (!is_cached(entry->d_name) || fstatat(dirfd(dir), entry->d_name, &st, 0) != 0) continue;
         strcpy(list[n].name, entry->d_name);
-        list[n].used_s = st.st_mtim.tv_sec;
+        list[n].used_s = st.st_atim.tv_sec;
         list[n].size = st.st_size;
         total += list[n++].size;
     }

@@ -1,8 +1,9 @@
 /* A worker's cache of slices on disk: HASH.safetensors, named by the SHA-256
  * of their content and checked against it before every use, so a damaged or
- * swapped file is fetched again, never run.
+ * swapped file is fetched again, never run. Beside them lie their packed
+ * weights (deploy/packed.h).
  *
- * Several workers may share a folder. The slices used longest ago are removed
+ * Several workers may share a folder. What was used longest ago is removed
  * when all together exceed STORE_LIMIT. */
 #ifndef ESPALIER_STORE_H
 #define ESPALIER_STORE_H
@@ -22,6 +23,7 @@ struct store;
 enum status store_create(struct store **store, const char *folder, struct err *err) MUST_CHECK;
 void store_destroy(struct store **store);
 
+const char *store_folder(const struct store *store);
 /* The path of a slice, whether or not it is there; `ending`: ".safetensors" for
  * the slice itself, another for what belongs to it. */
 enum status store_path(const struct store *store, const char *hash, const char *ending, char *path, size_t size,

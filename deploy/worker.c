@@ -585,7 +585,7 @@ enum status worker_run(const struct worker_config *config, struct err *err) {
         status = err_errno(err, "random numbers");
     if (!status) status = signals_open(&w->signal_fd, err);
     if (!status) status = store_create(&w->store, config->cache, err);
-    if (!status) status = stage_thread_create(&w->thread, config->threads, err);
+    if (!status) status = stage_thread_create(&w->thread, config->threads, store_folder(w->store), err);
     if (!status) status = transport_create(&w->transport, config->keys, err);
     if (!status) status = channel_listen(&w->listener, w->transport, config->listen, address, err);
     if (!status) status = announce(config, address, err);

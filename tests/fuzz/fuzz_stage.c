@@ -32,7 +32,7 @@ static void open_stage(struct slices *slices, int i) {
     int fd = mkstemp(path);
     FUZZ_REQUIRE(fd >= 0 && !slices_bytes(slices, i, &bytes, &err));
     FUZZ_REQUIRE(write(fd, bytes, slices->size[i]) == (ssize_t)slices->size[i] && close(fd) == 0);
-    if (stage_create(&stage[i], path, i, STAGES, NULL, &err)) {
+    if (stage_create(&stage[i], path, i, STAGES, NULL, NULL, &err)) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }

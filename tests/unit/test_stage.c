@@ -6,6 +6,7 @@
 #include "tests/nets.h"
 #include "tests/reference.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -57,11 +58,35 @@ static void open_pipeline(struct pipeline *p, const char *cfg, int count) {
         FILE *f = fopen(path, "wb");
         assert_int_equal(fwrite(bytes, 1, p->slices->size[i], f), p->slices->size[i]);
         fclose(f);
-        MUST(stage_create(&p->stages[i], path, i, count, NULL, &err));
+        MUST(stage_create(&p->stages[i], path, i, count, NULL, folder, &err));
+    }
+}
+
+static int packed_files(void) {
+    int n = 0;
+    DIR *dir = opendir(folder);
+    for (const struct dirent *entry; (entry = readdir(dir));) n += strstr(entry->d_name, ".packed") != NULL;
+    closedir(dir);
+    return n;
+}
+
+/* As a worker does that is started again: its packed weights are on disk. */
+static void restart_pipeline(struct pipeline *p) {
+    for (int i = 0; i < p->slices->count; i++) {
+        char path[128];
+        const int before = packed_files();
+        stage_keep(p->stages[i]);
+        stage_destroy(&p->stages[i]);
+        assert_int_equal(packed_files(), before + 1);
+        snprintf(path, sizeof path, "%s/%d.safetensors", folder, i);
+        MUST(stage_create(&p->stages[i], path, i, p->slices->count, NULL, folder, &err));
     }
 }
 
 static void close_pipeline(struct pipeline *p) {
+    char command[128];
+    snprintf(command, sizeof command, "rm -f %s/*.packed", folder); /* the next one may have the same slices */
+    assert_int_equal(system(command), 0);
     for (int i = 0; i < p->slices->count; i++) stage_destroy(&p->stages[i]);
     slices_destroy(&p->slices);
     model_destroy(&p->model);
@@ -124,6 +149,7 @@ static void compare(const char *name, const char *cfg, int count) {
     for (int round = 0; round < 12; round++) {
         size_t length = random_image(p.model, &random, image), crossed;
         if (round) plan_slices(plan, &p, &random);
+        if (round == 6) restart_pipeline(&p);
         MUST(image_preprocess(&p.model->preproc, "image", image, length, input, &err));
         engine_set_plan(engine, plan);
         engine_run(engine, input, expected);
@@ -224,7 +250,7 @@ static void what_does_not_fit_is_refused(void **unused) {
     char path[128];
     struct err err;
     snprintf(path, sizeof path, "%s/0.safetensors", folder);
-    assert_int_equal(stage_create(&wrong, path, 1, 2, NULL, &err), STATUS_FORMAT);
+    assert_int_equal(stage_create(&wrong, path, 1, 2, NULL, NULL, &err), STATUS_FORMAT);
     assert_non_null(strstr(err.text, "cannot be stage 2 of 2"));
     plan_destroy(&plan);
     close_pipeline(&p);
