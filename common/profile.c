@@ -46,6 +46,17 @@ static bool add_codecs(cJSON *root, const char *key, const double *ns) {
     return false;
 }
 
+static bool add_clocks(cJSON *root, const struct profile *p) {
+    cJSON *list = p->nclocks ? cJSON_AddArrayToObject(root, "clocks") : NULL;
+    bool good = list || !p->nclocks;
+    for (int i = 0; good && i < p->nclocks; i++) {
+        cJSON *clock = cJSON_CreateObject();
+        good = json_append(list, clock) && json_add(clock, "mhz", cJSON_CreateNumber(p->clocks[i].mhz)) &&
+               json_add(clock, "frame_ms", cJSON_CreateDoubleArray(p->clocks[i].frame_ms, p->nlevels));
+    }
+    return good;
+}
+
 static bool fill(cJSON *root, const struct profile *p) {
     cJSON *blocks = cJSON_CreateArray();
     bool good = json_add(root, "device", cJSON_CreateString(p->device)) &&
@@ -60,7 +71,7 @@ static bool fill(cJSON *root, const struct profile *p) {
         return false;
     }
     return json_add(root, "ms", blocks) && add_codecs(root, "encode_ns", p->encode_ns) &&
-           add_codecs(root, "decode_ns", p->decode_ns);
+           add_codecs(root, "decode_ns", p->decode_ns) && add_clocks(root, p);
 }
 
 char *profile_json(const struct profile *p) {
@@ -74,6 +85,21 @@ static bool read_codecs(const cJSON *object, double *ns) {
     for (int c = 0; c < CODEC_COUNT; c++)
         if (!json_double(cJSON_GetObjectItemCaseSensitive(object, codec_name((enum codec)c)), 0, 1e9, &ns[c]))
             return false;
+    return true;
+}
+
+static bool read_clocks(const cJSON *list, struct profile *p) {
+    const cJSON *item;
+    if (!list) return true;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > PROFILE_MAX_CLOCKS) return false;
+    cJSON_ArrayForEach(item, list) {
+        struct profile_clock *clock = &p->clocks[p->nclocks];
+        const double least = p->nclocks ? clock[-1].mhz + 1e-3 : 1e-3;
+        if (!json_double(cJSON_GetObjectItemCaseSensitive(item, "mhz"), least, 1e6, &clock->mhz) ||
+            !json_doubles(cJSON_GetObjectItemCaseSensitive(item, "frame_ms"), p->nlevels, 1e-9, 1e9, clock->frame_ms))
+            return false;
+        p->nclocks++;
+    }
     return true;
 }
 
@@ -95,7 +121,8 @@ static bool read(const cJSON *root, struct profile *p) {
         }
     }
     return read_codecs(cJSON_GetObjectItemCaseSensitive(root, "encode_ns"), p->encode_ns) &&
-           read_codecs(cJSON_GetObjectItemCaseSensitive(root, "decode_ns"), p->decode_ns);
+           read_codecs(cJSON_GetObjectItemCaseSensitive(root, "decode_ns"), p->decode_ns) &&
+           read_clocks(cJSON_GetObjectItemCaseSensitive(root, "clocks"), p);
 }
 
 enum status profile_parse(struct profile **out, const char *name, const char *json, struct err *err) {

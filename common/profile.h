@@ -6,6 +6,14 @@
 #include "common/err.h"
 #include "common/plan.h"
 
+enum { PROFILE_MAX_CLOCKS = 32 };
+
+/* A frame at a clock of the cores, every level throughout. */
+struct profile_clock {
+    double mhz;
+    double frame_ms[PLAN_MAX_LEVELS]; /* above 0 */
+};
+
 struct profile {
     char device[64];
     int threads;
@@ -13,6 +21,9 @@ struct profile {
     double *ms; /* [nblocks][own level][incoming level], medians */
     /* Coding a feature map for a link, nanoseconds per float: [CODEC_COUNT] each. */
     double encode_ns[CODEC_COUNT], decode_ns[CODEC_COUNT];
+    /* `profile --frequencies`: rising; ms holds for the last of them. 0: the clock was as it was. */
+    int nclocks;
+    struct profile_clock clocks[PROFILE_MAX_CLOCKS];
 };
 
 enum status profile_create(struct profile **profile, int nblocks, int nlevels, struct err *err) MUST_CHECK;

@@ -7,6 +7,7 @@
 #include "common/options.h"
 #include "deploy/device.h"
 #include "deploy/engine.h"
+#include "deploy/steady_clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +23,11 @@ struct predictor {
     bool json;
     float *input, *probs;
     int *ranking; /* classes, most probable first */
+    struct steady_clock *clock; /* NULL: the plan stays */
 };
 
 static void predictor_close(struct predictor *p) {
+    steady_clock_close(&p->clock);
     engine_destroy(&p->engine);
     device_close(&p->device);
     free(p->input);
@@ -40,8 +43,8 @@ static enum status check_model(const struct model *model, const char *path, stru
     return STATUS_USAGE;
 }
 
-static enum status predictor_open(struct predictor *p, const struct device_options *options, const char *decode,
-                                  struct err *err) {
+static enum status predictor_open(struct predictor *p, const struct device_options *options,
+                                  const struct steady_options *steady, const char *decode, struct err *err) {
     enum status status = device_open(&p->device, options, err);
     if (status) return status;
     const struct model *model = p->device.model;
@@ -52,6 +55,7 @@ static enum status predictor_open(struct predictor *p, const struct device_optio
         (status = engine_create(&p->engine, model, &config, err)))
         return status;
     engine_set_plan(p->engine, p->device.plan);
+    if (steady->profile && (status = steady_clock_open(&p->clock, steady, model, 0, NULL, err))) return status;
     const struct engine_tensor out = engine_output(p->engine);
     p->classes = out.c * out.h * out.w;
     p->input = malloc(engine_input_max(p->engine) * sizeof *p->input);
@@ -98,6 +102,13 @@ static cJSON *top_list(const struct predictor *p) {
     return NULL;
 }
 
+/* What the clock was, and what plan that called for. */
+static bool add_clock(cJSON *object, const struct predictor *p) {
+    return json_add(object, "mhz", cJSON_CreateNumber(p->clock->state.mhz)) &&
+           json_add(object, "expected_ms", cJSON_CreateNumber(steady_expected_ms(p->clock->steady))) &&
+           json_add(object, "levels", cJSON_CreateIntArray(p->device.plan->level, p->device.plan->nblocks));
+}
+
 static enum status print_json(const struct predictor *p, const char *path, double ms, double load_ms, struct err *err) {
     char number[16], *text = NULL;
     cJSON *object = cJSON_CreateObject();
@@ -105,7 +116,7 @@ static enum status print_json(const struct predictor *p, const char *path, doubl
         json_add(object, "probs", cJSON_CreateFloatArray(p->probs, p->classes)) &&
         json_add(object, "label", cJSON_CreateString(label_of(p, p->ranking[0], number))) &&
         json_add(object, "ms", cJSON_CreateNumber(ms)) && json_add(object, "load_ms", cJSON_CreateNumber(load_ms)) &&
-        json_add(object, "top", top_list(p)))
+        json_add(object, "top", top_list(p)) && (!p->clock || add_clock(object, p)))
         text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (!text) return err_memory(err, "JSON");
@@ -122,6 +133,13 @@ static void print_text(const struct predictor *p, const char *path, double ms, d
     }
 }
 
+/* The plan that the clock calls for. */
+static void keep_steady(struct predictor *p) {
+    const struct plan *plan = steady_clock_plan(p->clock);
+    memcpy(p->device.plan->level, plan->level, (size_t)plan->nblocks * sizeof *plan->level);
+    engine_set_plan(p->engine, p->device.plan);
+}
+
 static enum status predict(struct predictor *p, const char *path, struct err *err) {
     uint8_t *bytes = NULL;
     size_t length;
@@ -131,8 +149,10 @@ static enum status predict(struct predictor *p, const char *path, struct err *er
     free(bytes);
     if (status) return status;
     const double loaded = log_now_s();
+    if (p->clock) keep_steady(p);
     engine_run(p->engine, p->input, p->probs);
     const double ms = (log_now_s() - loaded) * 1e3, load_ms = (loaded - start) * 1e3;
+    if (p->clock) steady_observe(p->clock->steady, ms);
     rank(p);
     if (p->json) return print_json(p, path, ms, load_ms, err);
     print_text(p, path, ms, load_ms);
@@ -157,6 +177,7 @@ static enum status predict_all(struct predictor *p, char **paths, int n, struct 
 enum status cmd_predict(int argc, char **argv, struct err *err) {
     struct device_options device = device_defaults();
     struct predictor p = {.top = 5};
+    struct steady_options steady = steady_options_defaults();
     const char *decode = NULL;
     const struct option options[] = {
         {"--variant", 0, OPTION_STRING, &device.variant, "NAME", "of a portfolio: a name that info shows, or a number; else the first"},
@@ -168,6 +189,10 @@ enum status cmd_predict(int argc, char **argv, struct err *err) {
         {"--decode", 0, OPTION_STRING, &decode, "HOW", "exact or fast; else as the model says"},
         {"--cache", 0, OPTION_STRING, &device.cache, "DIR", "keep packed weights there: the next start is faster"},
         {"--low-memory", 0, OPTION_FLAG, &device.low_memory, NULL, "less memory, more time"},
+        {"--steady", 0, OPTION_STRING, &steady.profile, "FILE", "the plan by the cores' clock, from what profile --frequencies wrote"},
+        {"--steady-ms", 0, OPTION_DOUBLE, &steady.target_ms, "MS", "of a frame; 0: the least that all clocks can hold"},
+        {"--cpufreq", 0, OPTION_STRING, &steady.cpufreq, "DIR", "where the clock is read"},
+        {"--throttled", 0, OPTION_STRING, &steady.throttled, "FILE", "the firmware's flags; else a Raspberry Pi's, where there are any"},
         {"--threads", 0, OPTION_INT, &device.threads, "N", "threads to compute with"},
         {"--cpu-mask", 0, OPTION_STRING, &device.cpu_mask, "ISA", "no kernels above this instruction set"},
         {0},
@@ -179,8 +204,10 @@ enum status cmd_predict(int argc, char **argv, struct err *err) {
     if (decode && strcmp(decode, "exact") != 0 && strcmp(decode, "fast") != 0)
         return err_set(err, STATUS_USAGE, "--decode is exact or fast, not '%.40s'", decode);
     if (p.top < 1) return err_set(err, STATUS_USAGE, "--top is at least 1");
+    if (steady.profile && (strcmp(device.plan, "0") != 0 || device.link))
+        return err_set(err, STATUS_USAGE, "--steady chooses the plan; leave out --plan and --link");
     device.model = argv[0];
-    status = predictor_open(&p, &device, decode, err);
+    status = predictor_open(&p, &device, &steady, decode, err);
     if (!status) status = predict_all(&p, argv + 1, positional - 1, err);
     predictor_close(&p);
     return status;

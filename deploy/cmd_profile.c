@@ -5,8 +5,11 @@
 #include "common/json.h"
 #include "common/options.h"
 #include "common/portfolio.h"
+#include "deploy/cpufreq.h"
 #include "deploy/device.h"
+#include "deploy/profile_clocks.h"
 #include "deploy/profile_measure.h"
+#include "deploy/signals.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,11 +33,21 @@ static double frame_ms(const struct profile *profile) {
     return ms;
 }
 
-static enum status measure(const struct device_options *o, int repeats, struct profile **profile, struct err *err) {
+struct measuring {
+    int repeats, nclocks, signals;
+    double mhz[PROFILE_MAX_CLOCKS];
+    struct cpufreq *cpufreq; /* NULL: the clock as it is */
+};
+
+static enum status measure(const struct device_options *o, const struct measuring *how, struct profile **profile,
+                           struct err *err) {
     struct device device;
     enum status status = device_open(&device, o, err);
     if (status) return status;
-    status = profile_measure(profile, device.model, device.pool, repeats, err);
+    if (how->cpufreq)
+        status = profile_clocks_measure(profile, device.model, device.pool, how->repeats, how->cpufreq, how->mhz,
+                                        how->nclocks, how->signals, err);
+    else status = profile_measure(profile, device.model, device.pool, how->repeats, err);
     device_close(&device);
     return status;
 }
@@ -50,7 +63,7 @@ static enum status add_variant(cJSON *list, const struct profile *profile, const
 }
 
 /* A portfolio: {"variants": [{"name", "ms" of a frame, "profile"}]}. */
-static enum status measure_variants(struct device_options o, int repeats, char **text, struct err *err) {
+static enum status measure_variants(struct device_options o, const struct measuring *how, char **text, struct err *err) {
     struct portfolio p;
     enum status status = portfolio_read(&p, o.model, err);
     if (status) return status;
@@ -59,7 +72,7 @@ static enum status measure_variants(struct device_options o, int repeats, char *
     for (int i = 0; !status && i < p.nvariants; i++) {
         struct profile *profile = NULL;
         o.variant = p.variants[i].name;
-        status = measure(&o, repeats, &profile, err);
+        status = measure(&o, how, &profile, err);
         if (!status) status = add_variant(list, profile, o.variant, err);
         profile_destroy(&profile);
     }
@@ -68,15 +81,27 @@ static enum status measure_variants(struct device_options o, int repeats, char *
     return status || *text ? status : err_memory(err, "JSON");
 }
 
+static enum status profile_text(const struct device_options *o, const struct measuring *how, char **text,
+                                struct err *err) {
+    struct profile *profile = NULL;
+    if (!o->variant && portfolio_is(o->model)) return measure_variants(*o, how, text, err);
+    enum status status = measure(o, how, &profile, err);
+    if (!status && !(*text = profile_json(profile))) status = err_memory(err, "JSON");
+    profile_destroy(&profile);
+    return status;
+}
+
 enum status cmd_profile(int argc, char **argv, struct err *err) {
     struct device_options o = device_defaults();
-    const char *output = NULL;
-    int repeats = 15;
+    struct measuring how = {.repeats = 15, .signals = -1};
+    const char *output = NULL, *frequencies = NULL, *folder = CPUFREQ_FOLDER;
     bool json = true;
     const struct option options[] = {
         {"--variant", 0, OPTION_STRING, &o.variant, "NAME", "of a portfolio; else all of them"},
         {"--output", 'o', OPTION_STRING, &output, "FILE", "write it there instead of to standard output"},
-        {"--repeats", 0, OPTION_INT, &repeats, "N", "runs of each plan; the median counts"},
+        {"--repeats", 0, OPTION_INT, &how.repeats, "N", "runs of each plan; the median counts"},
+        {"--frequencies", 0, OPTION_STRING, &frequencies, "MHZ,...", "at these clocks of the cores, rising: for --steady. Takes root"},
+        {"--cpufreq", 0, OPTION_STRING, &folder, "DIR", "where they are set"},
         {"--threads", 0, OPTION_INT, &o.threads, "N", "threads to compute with"},
         {"--cpu-mask", 0, OPTION_STRING, &o.cpu_mask, "ISA", "no kernels above this instruction set"},
         {"--json", 0, OPTION_FLAG, &json, NULL, "accepted: a profile is always JSON"},
@@ -89,14 +114,17 @@ enum status cmd_profile(int argc, char **argv, struct err *err) {
     int positional, help;
     enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
     if (status || help) return status;
-    if (repeats < 1 || repeats > 10000) return err_set(err, STATUS_USAGE, "--repeats is between 1 and 10000");
+    if (how.repeats < 1 || how.repeats > 10000) return err_set(err, STATUS_USAGE, "--repeats is between 1 and 10000");
     o.model = argv[0];
-    struct profile *profile = NULL;
     char *text = NULL;
-    if (!o.variant && portfolio_is(o.model)) status = measure_variants(o, repeats, &text, err);
-    else if (!(status = measure(&o, repeats, &profile, err)) && !(text = profile_json(profile)))
-        status = err_memory(err, "JSON");
-    profile_destroy(&profile);
+    if (frequencies) {
+        status = profile_clocks_parse(frequencies, how.mhz, &how.nclocks, err);
+        if (!status) status = cpufreq_open(&how.cpufreq, folder, NULL, err);
+        if (!status) status = signals_open(&how.signals, err); /* so that the clock's limits are given back */
+    }
+    if (!status) status = profile_text(&o, &how, &text, err);
+    cpufreq_close(&how.cpufreq);
+    signals_close(&how.signals);
     if (!status) status = write_text(output, text, err);
     free(text);
     return status;

@@ -6,6 +6,7 @@
 struct governor {
     const struct slices *slices;
     struct controller *controller; /* NULL: static */
+    struct steady_clock *clock;    /* NULL: no steady latency */
     struct plan *plan;             /* the present one */
     bool stated[WIRE_MAX_STAGES];  /* the cfg states the delay of the link into the stage */
     struct wire_time source;       /* of the link into the first stage: bytes and time of its latest frame */
@@ -75,6 +76,8 @@ enum status governor_create(struct governor **out, const struct governor_config 
     enum status status = plan_create(&g->plan, config->start->nblocks, 0, err);
     if (!status) copy_plan(g->plan, config->start);
     if (!status && config->policy != CONTROLLER_STATIC) status = create_controller(g, config, links, profiles, err);
+    if (!status && config->steady.profile)
+        status = steady_clock_open(&g->clock, &config->steady, slices->model, slices->count, slices->first, err);
     if (status) governor_destroy(&g);
     else *out = g;
     return status;
@@ -84,6 +87,7 @@ void governor_destroy(struct governor **governor) {
     struct governor *g = *governor;
     if (!g) return;
     controller_destroy(&g->controller);
+    steady_clock_close(&g->clock);
     plan_destroy(&g->plan);
     free(g);
     *governor = NULL;
@@ -99,6 +103,9 @@ void governor_source_link(struct governor *g, double now_s, const struct outlet_
 }
 
 void governor_frame(struct governor *g, double now_s, const struct wire_frame *f) {
+    double compute_ms = 0;
+    for (int i = 0; i < f->nstages; i++) compute_ms += f->time[i].compute_us / 1e3;
+    if (g->clock) steady_observe(g->clock->steady, compute_ms);
     if (!g->controller) return;
     for (int i = 0; i < f->nstages; i++) {
         const struct wire_time *t = &f->time[i], *link = i ? &f->time[i - 1] : &g->source;
@@ -140,6 +147,15 @@ const struct plan *governor_plan(const struct governor *g) {
     return g->plan;
 }
 
+/* The levels that the clock calls for; returns why they have changed, or "". */
+static const char *follow_clock(struct governor *g) {
+    const struct plan *plan = steady_clock_plan(g->clock);
+    size_t bytes = (size_t)plan->nblocks * sizeof *plan->level;
+    if (memcmp(g->plan->level, plan->level, bytes) == 0) return "";
+    memcpy(g->plan->level, plan->level, bytes);
+    return "the clock moved";
+}
+
 void governor_choose(struct governor *g, double now_s, int waiting, int in_flight, struct wire_choice *choice,
                      const char **reason) {
     const struct plan *plan = g->plan;
@@ -149,6 +165,7 @@ void governor_choose(struct governor *g, double now_s, int waiting, int in_fligh
         copy_plan(g->plan, d.plan);
         if (d.changed) *reason = d.reason;
     }
+    if (g->clock) *reason = follow_clock(g);
     for (int i = 0; i < g->slices->count; i++) {
         int b = g->slices->first[i];
         choice[i].level = (uint8_t)plan->level[b];

@@ -11,6 +11,7 @@
 #include "deploy/controller.h"
 #include "deploy/outlet.h"
 #include "deploy/slices.h"
+#include "deploy/steady_clock.h"
 #include "deploy/wire.h"
 
 #include <stdbool.h>
@@ -22,6 +23,7 @@ struct governor_config {
     double slo_ms, min_accuracy;
     bool paced;
     const struct plan *start; /* borrowed until creation ends */
+    struct steady_options steady; /* with a profile: the clock of this device chooses, under the static policy */
 };
 
 /* Of each stage: the link into it, and its slice's profile, not read if the

@@ -13,7 +13,7 @@ static const double MEASURE_S = 180, FINISH_S = 10, REPLICA_S = 2;
 
 struct runner_config runner_defaults(void) {
     return (struct runner_config){ .results = "results.sqlite", .policy = CONTROLLER_POLICIES, .slo_ms = -1,
-                                   .queue = 16, .connect_timeout_s = 30, .takeover_s = 5, .recut_s = 120 };
+                                   .queue = 16, .steady = steady_options_defaults(), .connect_timeout_s = 30, .takeover_s = 5, .recut_s = 120 };
 }
 
 const char *runner_overload_name(enum runner_overload overload) {
@@ -23,11 +23,30 @@ const char *runner_overload_name(enum runner_overload overload) {
 
 /* ---- setting up ---- */
 
+/* This device's clock says nothing of others. */
+static enum status check_steady(const struct runner *r, struct err *err) {
+    const struct runner_config *c = r->config;
+    if (!c->steady.profile) return STATUS_OK;
+    if ((c->policy != CONTROLLER_POLICIES && c->policy != CONTROLLER_STATIC) || c->plan)
+        return err_set(err, STATUS_USAGE, "--steady chooses the plan; leave out --policy and --plan");
+    for (int i = 0; i < r->cluster->nall; i++) {
+        const struct cluster_worker *w = &r->cluster->worker[i];
+        if (transport_is_loopback(w->address)) continue;
+        err_set(err, STATUS_USAGE, "--steady follows the clock of this device, and %s is at %s", w->name, w->address);
+        err_hint(err, "with other devices --slo-ms holds a deadline");
+        return STATUS_USAGE;
+    }
+    return STATUS_OK;
+}
+
 static enum status check_config(struct runner *r, struct err *err) {
     const struct runner_config *c = r->config;
     r->slo_ms = c->slo_ms >= 0 ? c->slo_ms : r->cluster->slo_ms;
     r->policy = c->policy;
-    if (r->policy == CONTROLLER_POLICIES) r->policy = r->slo_ms > 0 ? CONTROLLER_EXACT : CONTROLLER_STATIC;
+    enum status status = check_steady(r, err);
+    if (status) return status;
+    if (r->policy == CONTROLLER_POLICIES)
+        r->policy = r->slo_ms > 0 && !c->steady.profile ? CONTROLLER_EXACT : CONTROLLER_STATIC;
     if (r->policy != CONTROLLER_STATIC && r->slo_ms <= 0) {
         err_set(err, STATUS_USAGE, "--policy %s holds a deadline, and none is given",
                 controller_policy_name(r->policy));

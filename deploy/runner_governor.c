@@ -99,7 +99,7 @@ enum status runner_start_governor(struct runner *r, struct layout *l, struct err
     }
     struct governor_config config = { .policy = r->policy, .slo_ms = r->slo_ms,
                                       .min_accuracy = r->config->min_accuracy, .paced = source_paced(r->source),
-                                      .start = start };
+                                      .start = start, .steady = r->config->steady };
     if (!status) {
         governor_destroy(&l->governor);
         status = governor_create(&l->governor, &config, l->slices, links, (const struct profile *const *)profiles, err);

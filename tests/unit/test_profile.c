@@ -50,6 +50,9 @@ static void test_json_round_trip(void **state) {
     (void)state;
     struct profile *p = measured(), *q = NULL;
     struct err err;
+    p->nclocks = 2;
+    p->clocks[0] = (struct profile_clock){600, {9, 7, 5, 3}};
+    p->clocks[1] = (struct profile_clock){1200, {4.5, 3.5, 2.5, 1.5}};
     char *text = profile_json(p);
     assert_non_null(text);
     assert_int_equal(profile_parse(&q, "p", text, &err), STATUS_OK);
@@ -58,9 +61,24 @@ static void test_json_round_trip(void **state) {
     expect_near(p->ms, q->ms, p->nblocks * 16);
     expect_near(p->encode_ns, q->encode_ns, CODEC_COUNT);
     expect_near(p->decode_ns, q->decode_ns, CODEC_COUNT);
+    assert_int_equal(q->nclocks, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_true(q->clocks[i].mhz == p->clocks[i].mhz);
+        expect_near(p->clocks[i].frame_ms, q->clocks[i].frame_ms, 4);
+    }
+    free(text);
+    profile_destroy(&q);
+    /* Clocks rise, and have a time for every level. */
+    p->clocks[1].mhz = 600;
+    text = profile_json(p);
+    assert_int_equal(profile_parse(&q, "p", text, &err), STATUS_FORMAT);
+    free(text);
+    p->clocks[1].mhz = 1200;
+    p->clocks[1].frame_ms[3] = 0;
+    text = profile_json(p);
+    assert_int_equal(profile_parse(&q, "p", text, &err), STATUS_FORMAT);
     free(text);
     profile_destroy(&p);
-    profile_destroy(&q);
 }
 
 static void refuse(const char *text) {
