@@ -23,6 +23,27 @@ static void print_progress(char *text, size_t size, const struct checkpoint_prog
              p->epoch_images, p->epoch_steps);
 }
 
+/* A level's counts follow those of the one before: [nlevels * ngroups]. */
+static char *counts_json(const struct levels *levels) {
+    cJSON *list = cJSON_CreateIntArray(levels->keep, levels->nlevels * levels->ngroups);
+    char *text = list ? cJSON_PrintUnformatted(list) : NULL;
+    cJSON_Delete(list);
+    return text;
+}
+
+/* Counts of the same table as `levels`, into `counts`, of which none exceeds full width. */
+static enum status read_counts(const char *path, const char *text, const struct levels *levels, double *counts,
+                               struct err *err) {
+    int n = levels->nlevels * levels->ngroups;
+    cJSON *list = NULL;
+    enum status status = json_parse(&list, path, text ? text : "", err);
+    if (status) return status;
+    bool good = json_doubles(list, n, 1, INT_MAX, counts);
+    for (int i = 0; good && i < n; i++) good = counts[i] <= levels->keep[i % levels->ngroups];
+    cJSON_Delete(list);
+    return good ? STATUS_OK : err_set(err, STATUS_FORMAT, "%s: its level table is not of this network", path);
+}
+
 static enum status read_progress(const char *path, const char *text, struct checkpoint_progress *p, struct err *err) {
     double v[6];
     cJSON *list = NULL;
@@ -39,11 +60,11 @@ enum status checkpoint_save(const char *path, const struct network_view *view, c
                             const struct checkpoint *checkpoint, struct err *err) {
     int n = view->nparams;
     char step[16], progress[160];
-    char *preproc = image_preproc_json(&checkpoint->preproc);
+    char *preproc = image_preproc_json(&checkpoint->preproc), *counts = counts_json(checkpoint->levels);
     struct safetensors_tensor *tensors = calloc((size_t)n * 2 + CHECKPOINT_EXTRAS, sizeof *tensors);
     struct tensor_name *names = calloc((size_t)n + 1, sizeof *names);
     enum status status = STATUS_MEMORY;
-    if (!preproc || !tensors || !names) {
+    if (!preproc || !counts || !tensors || !names) {
         err_memory(err, "checkpoint");
         goto done;
     }
@@ -69,11 +90,13 @@ enum status checkpoint_save(const char *path, const struct network_view *view, c
     snprintf(step, sizeof step, "%d", checkpoint->step);
     print_progress(progress, sizeof progress, &checkpoint->progress);
     const struct safetensors_pair metadata[] = {
-        { "format", format }, { "step", step }, { "progress", progress }, { "preproc", preproc }, { "settings", checkpoint->settings },
+        { "format", format },   { "step", step },     { "progress", progress },
+        { "preproc", preproc }, { "levels", counts }, { "settings", checkpoint->settings },
     };
     status = safetensors_write(path, tensors, ntensors, metadata, sizeof metadata / sizeof *metadata, err);
 done:
     free(preproc);
+    free(counts);
     free(tensors);
     free(names);
     return status;
@@ -119,7 +142,8 @@ static enum status load_extra(const struct safetensors *file, const struct check
 }
 
 static enum status load(const struct safetensors *file, const char *path, const struct network_view *view,
-                        struct sgd *sgd, struct checkpoint *checkpoint, struct err *err) {
+                        struct sgd *sgd, struct checkpoint *checkpoint, double *counts, struct err *err) {
+    struct levels *levels = checkpoint->levels;
     const char *kind = safetensors_metadata(file, "format"), *settings = safetensors_metadata(file, "settings"),
                *preproc = safetensors_metadata(file, "preproc");
     if (!kind || strcmp(kind, format) != 0 || !settings || !preproc)
@@ -131,6 +155,7 @@ static enum status load(const struct safetensors *file, const char *path, const 
     if (!status) status = read_step(path, safetensors_metadata(file, "step"), &step, err);
     if (!status) status = read_progress(path, safetensors_metadata(file, "progress"), &progress, err);
     if (!status) status = image_preproc_parse(&read_preproc, preproc, err);
+    if (!status) status = read_counts(path, safetensors_metadata(file, "levels"), levels, counts, err);
     /* First check all, then copy: on failure nothing has changed. */
     for (int copy = 0; !status && copy < 2; copy++) {
         for (int i = 0; !status && i < CHECKPOINT_EXTRAS; i++)
@@ -148,6 +173,7 @@ static enum status load(const struct safetensors *file, const char *path, const 
         }
     }
     if (status) return status;
+    for (int i = 0; i < levels->nlevels * levels->ngroups; i++) levels->keep[i] = (int)counts[i];
     checkpoint->step = step;
     checkpoint->progress = progress;
     checkpoint->preproc = read_preproc;
@@ -159,7 +185,10 @@ enum status checkpoint_load(const char *path, const struct network_view *view, s
     struct safetensors *file;
     enum status status = safetensors_open(&file, path, err);
     if (status) return status;
-    status = load(file, path, view, sgd, checkpoint, err);
+    size_t n = (size_t)checkpoint->levels->nlevels * (size_t)checkpoint->levels->ngroups;
+    double *counts = malloc((n + 1) * sizeof *counts);
+    status = counts ? load(file, path, view, sgd, checkpoint, counts, err) : err_memory(err, "checkpoint");
+    free(counts);
     safetensors_close(&file);
     return status;
 }

@@ -102,6 +102,7 @@ enum status cmd_train(int argc, char **argv, struct err *err) {
           "learn each channel's importance with the weights; half of the robust steps are for that" },
         { "--allocate", 0, OPTION_STRING, &a.allocate, "HOW",
           "channels per group and level: uniform, or by sensitivity at equal multiply-adds" },
+        { "--allocate-from", 0, OPTION_DOUBLE, &c->allocate_from, "P", "share of the steps before the counts are chosen" },
         { "--calibrate-uniform", 0, OPTION_INT, &c->calibrate.uniform, "N", "passes for batch norm of every level throughout" },
         { "--calibrate-mixed", 0, OPTION_INT, &c->calibrate.mixed, "N", "passes under mixed plans, for each correction of a channel" },
         { "--measure-plans", 0, OPTION_INT, &c->measure_plans, "N", "random plans that test the accuracy model; 0: none is fitted" },

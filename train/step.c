@@ -233,6 +233,7 @@ enum status step_run(struct step *step, struct loader *images, int index, float 
     bool soft = step->soft && soft_mask_step(step->soft, index);
     struct robust_config robust = index < step->config.robust_begin ? robust_defaults(ROBUST_NONE) : step->config.robust;
     if (soft) robust.max_cuts = 0;
+    else if (index < step->config.allocate_at) robust.groups = 1;
     bool teacher = robust_passes(&robust, step->model, step->config.seed, index, step->passes, &result->passes);
     draw_masks(step, result->passes, soft);
     reach_clear(step->reach);

@@ -21,6 +21,7 @@
 struct step_config {
     struct robust_config robust;
     int robust_begin; /* the steps before it are plain */
+    int allocate_at;  /* up to it, each group of a random plan has a level of its own, so that all counts are trained */
     struct sgd_config sgd; /* its rate is set per step */
     float label_smoothing;
     int batch, subdivisions; /* images of a step; parts, a divisor of batch */

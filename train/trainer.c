@@ -40,7 +40,7 @@ struct trainer {
     struct loader *images, *calibration, *held_out; /* held_out NULL: none */
     char *settings, *checkpoint_path;
     int steps, per_epoch, done;
-    int robust_begin; /* step */
+    int robust_begin, allocate_at; /* steps; steps: at the end */
     struct report report;
     struct checkpoint_progress progress;
     double clock_s; /* up to which progress counts the time */
@@ -52,6 +52,7 @@ struct trainer_config trainer_defaults(enum robust_mode mode) {
         .robust = robust_defaults(mode),
         .order = ORDER_L1,
         .epochs = -1,
+        .allocate_from = .75,
         .calibrate = calibrate_defaults(),
         .measure_plans = 24,
         .cache_mib = 2048,
@@ -90,6 +91,7 @@ static char *settings_json(const struct trainer *t) {
         { "distill", c->robust.distill },
         { "order_every", c->order_every },
         { "allocate", c->allocate },
+        { "allocate_from", c->allocate ? c->allocate_from : 0 },
         { "keep_zeros", c->keep_zeros },
         { "soft_mask", c->soft_mask },
         { "begin_epoch", c->begin_epoch },
@@ -116,6 +118,7 @@ static enum status count_steps(struct trainer *t, struct err *err) {
     if (steps > INT_MAX / 2) return err_set(err, STATUS_LIMIT, "%g training steps are too many", steps);
     t->steps = (int)steps;
     if (t->config->robust.mode != ROBUST_NONE) t->robust_begin = (int)(t->config->robust.from * steps);
+    if (t->config->allocate) t->allocate_at = t->config->robust.mode == ROBUST_NONE ? t->steps : (int)(t->config->allocate_from * steps);
     schedule->max_batches = t->steps; /* what poly, cosine and onecycle end at */
     return STATUS_OK;
 }
@@ -173,6 +176,7 @@ static enum status open_network(struct trainer *t, struct err *err) {
     struct step_config stepping = {
         .robust = config->robust,
         .robust_begin = t->robust_begin,
+        .allocate_at = t->allocate_at,
         .sgd = { 0, schedule->momentum, schedule->decay, schedule->nesterov },
         .label_smoothing = schedule->label_smoothing,
         .batch = setup->batch,
@@ -201,7 +205,8 @@ static void count_time(struct trainer *t) {
 }
 
 static struct checkpoint make_checkpoint(const struct trainer *t) {
-    struct checkpoint c = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc, .settings = t->settings };
+    struct checkpoint c = { .step = t->done, .progress = t->progress, .preproc = t->model->preproc,
+                            .levels = t->model->levels, .settings = t->settings };
     if (!t->soft) return c;
     c.extras[0] = (struct checkpoint_extra){ "extra.importance", t->soft->importance, (size_t)t->soft->nunits };
     c.extras[1] = (struct checkpoint_extra){ "extra.velocity", t->soft->velocity, (size_t)t->soft->nunits };
@@ -276,6 +281,11 @@ static enum status apply_order(struct trainer *t, struct err *err) {
     return status ? status : permute(t, order, err);
 }
 
+static enum status allocate(struct trainer *t, struct err *err) {
+    network_store(t->network, t->model);
+    return allocate_by_sensitivity(t->network, t->model, t->held_out, err);
+}
+
 /* A run of hours must not fail at its end for want of a folder. */
 static enum status check_output(const struct trainer *t, struct err *err) {
     const char *output = t->config->output, *slash = strrchr(output, '/');
@@ -306,6 +316,9 @@ static enum status open_run(struct trainer *t, struct err *err) {
     if (!status) status = check_output(t, err);
     if (!status && config->allocate && config->setup.hold_out == 0)
         status = err_set(err, STATUS_USAGE, "--allocate sensitivity measures on held-out images, and there are none");
+    if (!status && config->allocate && !(config->allocate_from >= config->robust.from && config->allocate_from <= 1))
+        status = err_set(err, STATUS_USAGE, "--allocate-from is %g, not between --robust-from, %g, and 1",
+                         config->allocate_from, config->robust.from);
     if (!status && config->keep_zeros && (!config->setup.from || config->robust.mode != ROBUST_NONE || config->order_every))
         status = err_set(err, STATUS_USAGE, "--keep-zeros needs --from and --robust none, without --order-every");
     if (!status) status = setup_create(&t->setup, &config->setup, err);
@@ -469,6 +482,7 @@ static enum status run_steps(struct trainer *t, struct err *err) {
         show(t, &averages, &progress, first, rate);
         if (t->done == t->robust_begin) status = apply_order(t, err);
         if (!status && t->soft && t->done == t->soft->end && t->done > t->soft->begin) status = apply_mask(t, err);
+        if (!status && t->done == t->allocate_at && t->done < t->steps) status = allocate(t, err);
         if (!status && t->done % t->per_epoch == 0) status = end_epoch(t, err);
         if (!status && (t->done % every == 0 || t->done == t->steps)) status = save_checkpoint(t, err);
     }
@@ -521,7 +535,7 @@ static enum status complete(struct trainer *t, double *uniform, struct measure_t
     struct model *model = t->model;
     enum status status = STATUS_OK;
     if (config->robust.mode == ROBUST_NONE && config->order != ORDER_NONE) status = apply_order(t, err);
-    if (!status && config->allocate) status = allocate_by_sensitivity(t->network, model, t->held_out, err);
+    if (!status && config->allocate && t->allocate_at == t->steps) status = allocate(t, err);
     if (!status) {
         network_store(t->network, model);
         status = calibrate(t, err);

@@ -1,11 +1,11 @@
 /* Training a network so that it survives pruning: the whole way from images
  * and a cfg to one model file.
  *
- * Steps over random plans (robust.h); the channels put in order (order.h), and
- * the level table allocated (allocate.h) if asked for; the batch-norm rows
- * re-estimated (calibrate.h); the accuracy of plans measured on
- * held-out images and the accuracy model fitted (measure.h); the file written
- * atomically. Everything follows from seed, data, cfg and options, given the
+ * Steps over random plans (robust.h); under way the channels put in order
+ * (order.h), and the level table allocated (allocate.h) if asked for (behind
+ * plain training: at its end); the batch-norm rows re-estimated (calibrate.h);
+ * the accuracy of plans measured on held-out images and the accuracy model
+ * fitted (measure.h); the file written atomically. Everything follows from seed, data, cfg and options, given the
  * number of threads: two runs write the same bytes. */
 #ifndef ESPALIER_TRAINER_H
 #define ESPALIER_TRAINER_H
@@ -28,6 +28,7 @@ struct trainer_config {
     int order_every;      /* epochs between orderings in the first half of the run; 0: none */
     enum ops_precision precision;
     bool allocate;        /* the level table by sensitivity (allocate.h), not uniform */
+    double allocate_from; /* share of the steps before that; each group of a random plan has a level of its own then */
     int epochs;           /* -1: the cfg's */
     bool soft_mask;       /* importance is learnt (soft_mask.h) in the first half of what is not plain */
     bool keep_zeros;      /* weights that are zero in setup.from stay zero; only with ROBUST_NONE */

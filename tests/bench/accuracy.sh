@@ -37,7 +37,7 @@ plain-l2       | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none
 plain-bn-gamma | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order bn-gamma
 plain-taylor   | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order taylor
 plain-random   | resnet20      | 15 | 1    | 1     | 0   | = plain --robust none --order random
-allocate       | resnet20      | 15 | 1    | 1     | 0   | = default --robust none --order none --allocate sensitivity
+allocate       | resnet20      | 15 | 1    | 1     | 100 | --robust sandwich --allocate sensitivity
 plain          | vgg16-cifar   | 4  | 1    | 1     | 0   | --robust none --order l1
 default        | vgg16-cifar   | 4  | 1    | 1     | 100 | --robust sandwich
 own-.5         | vgg16-cifar   | 4  | .5   | 1     | 0   | --robust none --order none

@@ -61,6 +61,7 @@ rm m.st.checkpoint
 stops 1 'cannot write the log /dev/full' "$train" train data net.cfg -o n.st --epochs 1 --threads 1 --log /dev/full
 [ -s n.st ] && [ -s n.st.txt ] && [ ! -e n.st.checkpoint ] || fail "the model was lost with its log"
 grep -q '^ *2 ' out || fail "the table was lost with the log"
+refuses 2 '--allocate-from is 0.5, not between --robust-from, 0.6, and 1' "$train" train data net.cfg -o m.st --allocate sensitivity --allocate-from .5
 refuses 1 'nowhere/log' "$train" train data net.cfg -o m.st --log nowhere/log
 stops 1 'standard output' sh -c '"$0" train data net.cfg -o o.st --epochs 1 --threads 1 >/dev/full' "$train"
 cmp n.st o.st || fail "the model was lost with the table"

@@ -4,7 +4,7 @@
 # with other options is refused.
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../tiny_training.sh"
-# With a shortcut and dropout; orderings and checkpoints that fall between epochs.
+# With a shortcut and dropout; orderings, the choice of counts and checkpoints that fall between epochs.
 python3 - <<'P'
 text = open('net.cfg').read()
 pool = text.index('[avgpool]')
@@ -22,7 +22,7 @@ probability=.2
 ''' + text[pool:])
 P
 
-options="--seed 7 --threads 1 --epochs 6 --hold-out 32 --order-every 2 --checkpoint-every 3 --measure-plans 3"
+options="--seed 7 --threads 1 --epochs 6 --hold-out 32 --order-every 2 --allocate sensitivity --allocate-from .7 --checkpoint-every 3 --measure-plans 3"
 run() { # MODEL OPTION...
     model=$1; shift
     does "$train" train data net.cfg -o "$model" $options --log "$model.jsonl" "$@"

@@ -50,10 +50,12 @@ static int set_up(void **state) {
     struct err err;
     snprintf(f->path, sizeof f->path, "/tmp/test_checkpoint.%d", getpid());
     run_init(&f->a, training_cfg, 1);
-    f->saved = (struct checkpoint){ .step = 123, .preproc = f->a.model->preproc, .settings = settings };
+    f->saved = (struct checkpoint){ .step = 123, .preproc = f->a.model->preproc, .levels = f->a.model->levels,
+                                     .settings = settings };
     f->saved.preproc.mean[1] = .1f;
     f->extra[0] = .1f, f->extra[1] = -.2f, f->extra[2] = .3f;
     f->saved.extras[1] = (struct checkpoint_extra){ "extra.test", f->extra, 3 };
+    f->saved.levels->keep[f->saved.levels->ngroups] = 1; /* of level 1, as if it had been allocated */
     if (checkpoint_save(f->path, &f->a.view, f->a.sgd, &f->saved, &err)) return -1;
     *state = f;
     return 0;
@@ -72,8 +74,12 @@ static void test_round_trip(void **state) {
     struct run b;
     struct err err;
     float extra[3] = { 0 };
-    struct checkpoint read = { .settings = "{\"robust\":\"drop\",\"seed\":5}", .extras = { { "extra.test", extra, 3 } } };
     run_init(&b, training_cfg, 2);
+    struct checkpoint read = { .levels = b.model->levels, .settings = "{\"robust\":\"drop\",\"seed\":5}",
+                               .extras = { { "extra.test", extra, 3 } } };
+    const struct levels *levels = b.model->levels;
+    size_t counts = (size_t)levels->nlevels * (size_t)levels->ngroups * sizeof *levels->keep;
+    assert_memory_not_equal(levels->keep, f->saved.levels->keep, counts);
     assert_int_equal(checkpoint_load(f->path, &b.view, b.sgd, &read, &err), STATUS_OK);
     assert_int_equal(read.step, 123);
     for (int c = 0; c < 3; c++) {
@@ -83,6 +89,7 @@ static void test_round_trip(void **state) {
     assert_memory_equal(extra, f->extra, sizeof extra);
     assert_int_equal(read.preproc.fit, f->saved.preproc.fit);
     assert_int_equal(read.preproc.decode, f->saved.preproc.decode);
+    assert_memory_equal(levels->keep, f->saved.levels->keep, counts);
     assert_memory_equal(b.view.values, f->a.view.values, b.view.size * sizeof(float));
     assert_memory_equal(b.sgd->velocity, f->a.sgd->velocity, b.view.size * sizeof(float));
     run_fini(&b);
@@ -91,8 +98,8 @@ static void test_round_trip(void **state) {
 /* Loads into a run that must stay as it is; returns the status. */
 static enum status refused(const char *path, const char *cfg, const char *with, struct err *err) {
     struct run b;
-    struct checkpoint read = { .step = -1, .settings = with };
     run_init(&b, cfg, 2);
+    struct checkpoint read = { .step = -1, .levels = b.model->levels, .settings = with };
     size_t bytes = b.view.size * sizeof(float);
     float *values = malloc(bytes), *velocity = malloc(bytes);
     memcpy(values, b.view.values, bytes);
@@ -135,8 +142,9 @@ static void test_other_extras(void **state) {
     for (int i = 0; i < 2; i++) {
         float extra[4] = { 0 };
         struct run b;
-        struct checkpoint read = { .settings = settings, .extras = { { others[i].name, extra, others[i].n } } };
         run_init(&b, training_cfg, 2);
+        struct checkpoint read = { .levels = b.model->levels, .settings = settings,
+                                   .extras = { { others[i].name, extra, others[i].n } } };
         float before = b.view.values[0];
         assert_int_equal(checkpoint_load(f->path, &b.view, b.sgd, &read, &err), STATUS_FORMAT);
         assert_true(b.view.values[0] == before && extra[0] == 0);
