@@ -148,6 +148,12 @@ enum status accuracy_fit(struct accuracy *a, const struct accuracy_sample *sampl
                 fit.rank[i * (size_t)nsamples + (size_t)s] =
                     (uint8_t)plan_rank(samples[s].plan, (int)(i / AXES), (int)(i % AXES));
         }
+        a->links = a->codecs = false;
+        for (int s = 0; s < nsamples; s++)
+            for (int b = 1; b < a->nblocks; b++) {
+                a->links |= samples[s].plan->link[b] > 0;
+                a->codecs |= samples[s].plan->codec[b] >= CODEC_Q8;
+            }
         a->base = 0;
         fit_solve(&fit, &a->base, a->nlevels);
         for (int b = 0; b < a->nblocks; b++) {
@@ -181,6 +187,7 @@ char *accuracy_json(const struct accuracy *a) {
         json_add(root, "block", json_matrix(a->block, a->nblocks, a->nlevels)) &&
         json_add(root, "link", json_matrix(a->link, a->nblocks, a->nlevels)) &&
         json_add(root, "codec", json_matrix(a->codec, a->nblocks, CODEC_COUNT)) &&
+        json_add(root, "links", cJSON_CreateBool(a->links)) && json_add(root, "codecs", cJSON_CreateBool(a->codecs)) &&
         json_add(root, "samples", cJSON_CreateNumber(a->samples)) &&
         json_add(root, "fit_error", cJSON_CreateNumber(a->fit_error)) &&
         json_add(root, "held_out_error", cJSON_CreateNumber(a->held_out_error)) &&
@@ -230,6 +237,9 @@ enum status accuracy_parse(struct accuracy **out, const char *json, int nblocks,
     if (!status) status = parse_costs(root, "block", nblocks, nlevels, true, a->block, err);
     if (!status) status = parse_costs(root, "link", nblocks, nlevels, true, a->link, err);
     if (!status) status = parse_costs(root, "codec", nblocks, CODEC_COUNT, false, a->codec, err);
+    /* Files without the flags measured links, and no codec. */
+    if (a) a->links = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(root, "links"));
+    if (a) a->codecs = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "codecs"));
     cJSON_Delete(root);
     if (status) accuracy_destroy(&a);
     else *out = a;
@@ -247,6 +257,8 @@ enum status accuracy_slice(struct accuracy **part, const struct accuracy *whole,
     memcpy(a->link, whole->link + (ptrdiff_t)first * a->nlevels, n * sizeof *a->link);
     memcpy(a->codec, whole->codec + (ptrdiff_t)first * CODEC_COUNT, (size_t)nblocks * CODEC_COUNT * sizeof *a->codec);
     a->base = whole->base;
+    a->links = whole->links;
+    a->codecs = whole->codecs;
     a->samples = whole->samples;
     a->fit_error = whole->fit_error;
     a->held_out_error = whole->held_out_error;

@@ -14,12 +14,15 @@
 #include "common/err.h"
 #include "common/plan.h"
 
+#include <stdbool.h>
+
 struct accuracy {
     int nblocks, nlevels;
     double base;
     double *block; /* [nblocks][nlevels], block[.][0] = 0 */
     double *link;  /* [nblocks][nlevels]: cost of capping at the entrance of the block */
     double *codec; /* [nblocks][CODEC_COUNT]: cost of the codec at the entrance of the block */
+    bool links, codecs; /* whether any plan measured had a capped link, one of 8 or 4 bits */
     int samples;   /* images measured on */
     double fit_error, held_out_error, held_out_worst; /* mean, mean, largest absolute error */
 };

@@ -2,6 +2,8 @@
  * cent of bytes that they save are worth on any link fast enough to use. */
 #include "deploy/codec.h"
 
+#include "common/quantize.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
@@ -12,7 +14,6 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "maps are copied as they lie in memory");
 
 enum { AFFINE_HEADER = 8 }; /* lo, step */
-static const float LARGEST = 1e37f; /* differences of clamped values stay finite */
 
 struct codec_state {
     z_stream deflate, inflate;
@@ -74,38 +75,9 @@ size_t codec_bound(enum codec codec, int c, int hw) {
 
 /* ---- float16 ---- */
 
-static uint16_t half_from_float(float x) {
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
-    u &= 0x7fffffff;
-    if (u > 0x7f800000) return 0; /* NaN */
-    if (u >= 0x477fe000) return sign | 0x7bff;
-    if (u >= 0x38800000) { /* normal as a half: round to even at bit 13 */
-        u += 0xfff + (u >> 13 & 1);
-        return sign | (uint16_t)((u - 0x38000000) >> 13);
-    }
-    /* Subnormal: 0.5's last place is the half's smallest step, so the addition rounds. */
-    float magnitude;
-    memcpy(&magnitude, &u, 4);
-    magnitude += 0.5f;
-    memcpy(&u, &magnitude, 4);
-    return sign | (uint16_t)(u - 0x3f000000);
-}
-
-/* The half's bits read as a float's are the value times 2^-112. Infinities,
- * which the encoder never makes, become 65536 and more. */
-static float half_to_float(uint16_t h) {
-    uint32_t u = (uint32_t)(h & 0x7fff) << 13;
-    float x;
-    memcpy(&x, &u, 4);
-    x *= 0x1p112f;
-    return h & 0x8000 ? -x : x;
-}
-
 static void encode_f16(const float *map, size_t n, uint8_t *out) {
     for (size_t i = 0; i < n; i++) {
-        uint16_t h = half_from_float(map[i]);
+        uint16_t h = quantize_half(map[i]);
         memcpy(out + 2 * i, &h, 2);
     }
 }
@@ -114,61 +86,27 @@ static void decode_f16(const uint8_t *bytes, size_t n, float *map) {
     for (size_t i = 0; i < n; i++) {
         uint16_t h;
         memcpy(&h, bytes + 2 * i, 2);
-        map[i] = half_to_float(h);
+        map[i] = quantize_from_half(h);
     }
 }
 
 /* ---- affine ---- */
-
-static float clean(float x) {
-    if (x != x) return 0;
-    return x > LARGEST ? LARGEST : x < -LARGEST ? -LARGEST : x;
-}
-
-struct affine {
-    float lo, step, inverse; /* step 0: all values are lo */
-};
-
-static struct affine affine_fit(const float *x, int n, int top) {
-    float lo = clean(x[0]), hi = lo;
-    for (int i = 1; i < n; i++) {
-        float v = clean(x[i]);
-        lo = v < lo ? v : lo;
-        hi = v > hi ? v : hi;
-    }
-    bool straddles = lo < 0 && hi >= 0;
-    struct affine a = { lo, (hi - lo) / (float)(straddles ? top - 1 : top), 0 };
-    if (a.step < 0x1p-120f) { /* too close to tell apart: 1/step would overflow */
-        a.step = 0;
-        if (lo <= 0 && hi >= 0) a.lo = 0;
-        return a;
-    }
-    a.inverse = 1 / a.step;
-    /* One step is kept spare so that lo can move down to a whole number of steps below 0. */
-    if (straddles) a.lo = -(ceilf(-lo * a.inverse) * a.step);
-    return a;
-}
-
-static int affine_code(struct affine a, float x, int top) {
-    float q = (clean(x) - a.lo) * a.inverse + 0.5f;
-    return q < 0 ? 0 : q > (float)top ? top : (int)q;
-}
 
 static void encode_affine(const float *map, int c, int hw, int bits, uint8_t *out) {
     int top = (1 << bits) - 1;
     uint8_t *header = out;
     uint8_t *values = out + (size_t)c * AFFINE_HEADER;
     for (int k = 0; k < c; k++, map += hw, header += AFFINE_HEADER) {
-        struct affine a = affine_fit(map, hw, top);
+        struct quantize_affine a = quantize_fit(map, hw, 1, top);
         memcpy(header, &a.lo, 4);
         memcpy(header + 4, &a.step, 4);
         if (bits == 8) {
-            for (int i = 0; i < hw; i++) values[i] = (uint8_t)affine_code(a, map[i], top);
+            for (int i = 0; i < hw; i++) values[i] = (uint8_t)quantize_code(a, map[i], top);
             values += hw;
         } else {
             for (int i = 0; i + 1 < hw; i += 2)
-                *values++ = (uint8_t)(affine_code(a, map[i], top) | affine_code(a, map[i + 1], top) << 4);
-            if (hw & 1) *values++ = (uint8_t)affine_code(a, map[hw - 1], top);
+                *values++ = (uint8_t)(quantize_code(a, map[i], top) | quantize_code(a, map[i + 1], top) << 4);
+            if (hw & 1) *values++ = (uint8_t)quantize_code(a, map[hw - 1], top);
         }
     }
 }

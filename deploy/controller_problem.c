@@ -58,18 +58,17 @@ static void slice_costs(struct controller *c, struct planner_problem *p, const s
         p->link_cost[s * c->nlevels + l] = billionths(before);
     }
     for (int k = 0; k < CODEC_COUNT; k++)
-        p->codec_cost[s * CODEC_COUNT + k] = billionths(accuracy->codec[b * CODEC_COUNT + k]);
+        p->codec_cost[s * CODEC_COUNT + k] =
+            billionths(fmax(accuracy->codec[b * CODEC_COUNT + k], (k / 2 - CODEC_F16 / 2) * LEAST_STEP));
 }
 
 /* Codecs that the link into slice s may use. */
 static unsigned allowed_codecs(const struct controller *c, const struct accuracy *accuracy, int s) {
     if (s == 0) return 0; /* the source sends frames as they come */
-    const double *cost = accuracy ? accuracy->codec + c->slice[s].first_block * CODEC_COUNT : NULL;
     unsigned set = 0;
     for (int k = 0; k < CODEC_COUNT; k++) {
         bool timed = k == CODEC_F32 || (c->slice[s - 1].encode_ns[k] > 0 && c->slice[s].decode_ns[k] > 0);
-        /* an 8-bit codec that costs no more than float16 was not measured */
-        bool known = k < CODEC_Q8 || (cost && cost[k] > cost[CODEC_F16]);
+        bool known = k < CODEC_Q8 || (accuracy && accuracy->codecs);
         if (timed && known) set |= 1u << k;
     }
     return set & c->config.codecs;
@@ -84,9 +83,8 @@ void controller_fill_costs(struct controller *c, const struct accuracy *accuracy
         int b = c->slice[s].first_block;
         slice_costs(c, p, accuracy, s);
         p->codecs[s] = allowed_codecs(c, accuracy, s) | 1u << (start ? start->codec[b] : CODEC_F32);
-        bool measured = accuracy && accuracy->link[b * c->nlevels + c->nlevels - 1] > 0;
         p->links[s] = 0;
-        if (s > 0 && c->config.link_levels && measured) p->links[s] = (1u << c->nlevels) - 2;
+        if (s > 0 && c->config.link_levels && accuracy && accuracy->links) p->links[s] = (1u << c->nlevels) - 2;
         if (s > 0 && start) p->links[s] |= 1u << start->link[b];
     }
 }

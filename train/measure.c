@@ -112,6 +112,28 @@ static enum status add_single(struct measure_set *plans, const struct model *mod
     return STATUS_OK;
 }
 
+/* Each coarse codec at every cut. */
+static enum status add_codecs(struct measure_set *plans, const struct model *model, struct err *err) {
+    for (int b = 1; b < model->blocks->nblocks; b++)
+        for (int c = CODEC_Q8; c <= CODEC_Q4; c += CODEC_Q4 - CODEC_Q8) {
+            struct plan *plan = add_plan(plans, model, err);
+            if (!plan) return STATUS_MEMORY;
+            plan->codec[b] = (enum codec)c;
+        }
+    return STATUS_OK;
+}
+
+/* Gives half the cuts of the plans from `first` on a codec of 8 or 4 bits. */
+static void draw_codecs(struct measure_set *plans, int first, uint64_t seed) {
+    struct random random = random_stream(seed, 0x636f6465, 0);
+    for (int i = first; i < plans->n; i++) {
+        struct plan *plan = plans->plans[i];
+        for (int b = 1; b < plan->nblocks; b++)
+            if (plan->level[b] != plan->level[b - 1] && random_below(&random, 2))
+                plan->codec[b] = random_below(&random, 2) ? CODEC_Q8 : CODEC_Q4;
+    }
+}
+
 /* The first `fitted` plans are fitted to, the others test it. */
 static enum status fit(struct model *model, const struct measure_set *plans, int fitted, const double *accuracy,
                        int images, struct err *err) {
@@ -162,9 +184,12 @@ enum status measure_model(struct network *network, struct model *model, struct l
     int measured;
     enum status status = measure_set_uniform(&plans, model, err);
     if (!status && held_out > 0) status = add_single(&plans, model, err);
+    if (!status && held_out > 0) status = add_codecs(&plans, model, err);
+    int random = plans.n;
     if (!status) status = measure_set_random(&plans, model, FITTED_PER_HELD_OUT * held_out, ~seed, err);
     int fitted = plans.n;
     if (!status) status = measure_set_random(&plans, model, held_out, seed, err);
+    if (!status) draw_codecs(&plans, random, seed);
     if (!status && !(accuracy = malloc((size_t)plans.n * sizeof *accuracy))) status = err_memory(err, "measuring");
     if (!status)
         status = measure_plans(network, model, images, plans.plans, plans.n, 1, "measure", accuracy, &measured,

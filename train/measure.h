@@ -39,7 +39,7 @@ struct measure_test {
 void measure_test_free(struct measure_test *test);
 
 /* Measures every uniform plan, every plan with one block pruned or one link
- * capped at every level, and twice `held_out` random plans, and fits the
+ * capped at every level, or one link of 8 or 4 bits, and twice `held_out` random plans, and fits the
  * accuracy model to them; tests it on `held_out` other random plans. With
  * `held_out` 0 only the uniform plans are measured, and nothing is fitted.
  * Replaces model->accuracy; `uniform` [nlevels] receives what was measured at

@@ -5,6 +5,7 @@
 #include "train/network_private.h"
 
 #include "common/log.h"
+#include "common/quantize.h"
 #include "common/random.h"
 
 #include <stdlib.h>
@@ -160,6 +161,18 @@ enum status network_in_layer(enum status status, const struct network *network, 
 
 /* ---- forward ---- */
 
+/* What crosses the cut behind the node, as it arrives there: coded and decoded. */
+static void cross(const struct network *network, const struct plan *plan, int index) {
+    const struct blocks *blocks = network->model->blocks;
+    const struct layer_tensor *t = &network->nodes[index].out;
+    int next = blocks->of_layer[index - 1] + 1;
+    if (next == blocks->nblocks || blocks->block[next].source != index - 1) return;
+    size_t positions = (size_t)t->h * (size_t)t->w;
+    for (int n = 0; n < network->n && plan->codec[next] > CODEC_F32Z; n++)
+        for (int c = 0; c < t->c; c++)
+            quantize_round(plan->codec[next], t->data + (size_t)n * positions * (size_t)t->c + c, (int)positions, t->c);
+}
+
 static enum status check_pass(const struct network *network, const struct plan *plan, int n, struct err *err) {
     if (n < 1 || n > network->batch)
         return err_set(err, STATUS_USAGE, "a pass of %d images in a network made for 1 to %d", n, network->batch);
@@ -230,6 +243,7 @@ enum status network_forward(struct network *network, const struct plan *plan, en
         struct layer_pass pass = network_pass(network, i);
         if (!status) status = node->kind->forward(node->layer, &pass, err);
         if (status) return network_in_layer(status, network, i, err);
+        if (mode == NETWORK_INFERENCE) cross(network, plan, i);
         if (network->forward_s) network->forward_s[i - 1] += log_now_s() - began;
     }
     const struct layer_tensor *last = &network->nodes[network->nnodes - 1].out;

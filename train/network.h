@@ -62,7 +62,7 @@ void network_load(struct network *network, const struct model *model);
 
 /* input: [n, C, H, W] f32; logits: [n, classes], caller's: the values before
  * the softmax. `dropout_seed`: of this pass. At inference mean and variance are
- * the model's; weights, gamma and beta are always `values`. */
+ * the model's, and links are coded; weights, gamma and beta are always `values`. */
 enum status network_forward(struct network *network, const struct plan *plan, enum network_mode mode,
                             const float *input, int n, uint64_t dropout_seed, float *logits,
                             struct err *err) MUST_CHECK;

@@ -180,6 +180,7 @@ static void test_measure(void **state) {
     assert_int_equal(measure_model(f->network, f->model, images, 20, 1, uniform, &test, &err), STATUS_OK);
     assert_non_null(f->model->accuracy);
     assert_int_equal(f->model->accuracy->samples, IMAGES);
+    assert_true(f->model->accuracy->links && f->model->accuracy->codecs);
     assert_true(f->model->accuracy->held_out_worst >= f->model->accuracy->held_out_error);
     /* The test's plans and what was measured of them are those that the error was told from. */
     double off = 0;
@@ -191,11 +192,35 @@ static void test_measure(void **state) {
     loader_destroy(&images);
 }
 
+/* At inference what crosses a cut is coded. */
+static void test_coded_links(void **state) {
+    struct fixture *f = *state;
+    struct err err;
+    struct plan *plan;
+    struct random random = random_stream(3, 0, 0);
+    size_t size = net_shape_size(f->model->net->input);
+    float logits[CODEC_COUNT][5], *input = malloc(size * sizeof *input);
+    for (size_t i = 0; i < size; i++) input[i] = (float)random_uniform(&random);
+    assert_int_equal(plan_create(&plan, f->model->blocks->nblocks, 0, &err), STATUS_OK);
+    for (int c = 0; c < CODEC_COUNT; c++) {
+        plan->codec[1] = (enum codec)c;
+        assert_int_equal(network_forward(f->network, plan, NETWORK_INFERENCE, input, 1, 0, logits[c], &err), STATUS_OK);
+        if (c % 2) assert_memory_equal(logits[c], logits[c - 1], sizeof *logits);
+    }
+    assert_true(memcmp(logits[CODEC_Q8], logits[CODEC_F32], sizeof *logits) != 0);
+    assert_true(memcmp(logits[CODEC_Q4], logits[CODEC_Q8], sizeof *logits) != 0);
+    for (int i = 0; i < 5; i++) /* finer is closer */
+        assert_true(fabsf(logits[CODEC_F16][i] - logits[CODEC_F32][i]) < 0.01f + fabsf(logits[CODEC_Q4][i] - logits[CODEC_F32][i]));
+    plan_destroy(&plan);
+    free(input);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_two_batches_as_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_measure, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_coded_links, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,3 +1,4 @@
+#include "common/quantize.h"
 #include "deploy/codec.h"
 
 #include <math.h>
@@ -69,6 +70,20 @@ static void error_is_bounded(void **unused) {
                 }
             }
         }
+    }
+}
+
+/* What the trainer takes a link to do is what it does, whatever the layout. */
+static void rounding_is_coding(void **unused) {
+    float map[C * HW], back[C * HW], apart[HW * C];
+    fill(map);
+    for (enum codec codec = 0; codec < CODEC_COUNT; codec++) {
+        round_trip(codec, map, C, HW, back);
+        for (int k = 0; k < C; k++)
+            for (int i = 0; i < HW; i++) apart[i * C + k] = map[k * HW + i];
+        for (int k = 0; k < C; k++) quantize_round(codec, apart + k, HW, C);
+        for (int k = 0; k < C; k++)
+            for (int i = 0; i < HW; i++) assert_true(apart[i * C + k] == back[k * HW + i]);
     }
 }
 
@@ -157,6 +172,7 @@ static void damage_is_refused(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(error_is_bounded),     cmocka_unit_test(single_values),
+        cmocka_unit_test(rounding_is_coding),
         cmocka_unit_test(float16_is_ieee),      cmocka_unit_test(extremes_stay_finite),
         cmocka_unit_test(sparse_maps_shrink),   cmocka_unit_test(damage_is_refused),
     };

@@ -52,6 +52,7 @@ static struct bench *bench_create(void) {
     b->truth = make_profile(4);
     assert_int_equal(accuracy_create(&b->accuracy, BLOCKS, LEVELS, NULL), STATUS_OK);
     b->accuracy->base = 0.92;
+    b->accuracy->links = b->accuracy->codecs = true;
     for (int i = 0; i < BLOCKS * LEVELS; i++) {
         double l = (double)(i % LEVELS) / (LEVELS - 1);
         b->accuracy->block[i] = 0.03 * l * l;
