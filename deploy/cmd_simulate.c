@@ -25,8 +25,8 @@ enum { ORACLE = CONTROLLER_POLICIES, CANDIDATES };
 #define CALM_LOAD 0.7f     /* of those, at most */
 
 struct simulation_run {
-    const char *profiles, *cuts, *policy;
-    double slo_ms, fps, min_accuracy;
+    const char *profiles, *cuts, *policy, *busy;
+    double slo_ms, fps, min_accuracy, spread;
     int copies;
     bool json, show, switches;
 
@@ -80,6 +80,22 @@ static enum status read_profile(struct simulation_run *s, int i, struct err *err
                    p->nlevels, s->model->blocks->nblocks, s->model->levels->nlevels);
 }
 
+/* --busy: what the profile does not explain of it. */
+static enum status read_busy(struct simulation_run *s, struct err *err) {
+    const char *at = s->busy;
+    for (int i = 0; i < s->cluster->nworkers; i++) {
+        char *end;
+        double ms = strtod(at, &end), explained = 0;
+        if (end == at || !(ms >= 0 && isfinite(ms)) || *end != (i + 1 < s->cluster->nworkers ? ',' : '\0'))
+            return err_set(err, STATUS_USAGE, "--busy '%.100s': %d times in ms are wanted, with commas between them", s->busy,
+                           s->cluster->nworkers);
+        at = end + 1;
+        for (int b = s->slices->first[i]; b < s->slices->first[i + 1]; b++) explained += profile_ms(s->profile[i], b, 0, 0);
+        s->truth[i].other_ms = fmax(0, ms - explained);
+    }
+    return STATUS_OK;
+}
+
 static enum status prepare(struct simulation_run *s, struct err *err) {
     const struct model *m = s->model;
     int n = s->cluster->nworkers;
@@ -95,7 +111,7 @@ static enum status prepare(struct simulation_run *s, struct err *err) {
         s->stages[i] = (struct controller_stage){ .first_block = first, .nblocks = s->slices->first[i + 1] - first,
                                                   .profile = s->profile[i], .bytes_per_s = told->rate_kb_s * 1e3,
                                                   .latency_ms = told->delay_ms };
-        s->truth[i] = (struct simulate_stage){ s->profile[i], real->rate_kb_s * 1e3, real->delay_ms };
+        s->truth[i] = (struct simulate_stage){ s->profile[i], real->rate_kb_s * 1e3, real->delay_ms, 0 };
         s->start->codec[first] = told->codec;
         s->start->link[first] = i ? told->level : 0;
     }
@@ -107,11 +123,11 @@ static enum status prepare(struct simulation_run *s, struct err *err) {
     c->stages = s->stages, c->truth = s->truth, c->maps = s->maps, c->accuracy = m->accuracy;
     c->nstages = n, c->nblocks = m->blocks->nblocks, c->nlevels = m->levels->nlevels;
     c->credits = s->cluster->credits ? s->cluster->credits : n + 2;
-    c->noise = s->scenario->spread;
+    c->noise = s->spread >= 0 ? s->spread : s->scenario->spread;
     c->store_ms = s->scenario->store_ms;
     struct net_shape in = m->net->input;
     c->image_bytes = 0.5 * in.c * in.h * in.w; /* a JPEG of that size, about */
-    return status;
+    return status || !s->busy ? status : read_busy(s, err);
 }
 
 static enum status find_fastest(struct simulation_run *s, struct err *err) {
@@ -326,13 +342,15 @@ static enum status simulate(struct simulation_run *s, struct err *err) {
 }
 
 enum status cmd_simulate(int argc, char **argv, struct err *err) {
-    struct simulation_run s = { .copies = 1 };
+    struct simulation_run s = { .copies = 1, .spread = -1 };
     const struct option options[] = {
         { "--profiles", 0, OPTION_STRING, &s.profiles, "DIR", "NAME.json of each worker, as 'profile' writes them" },
         { "--policy", 0, OPTION_STRING, &s.policy, "POLICY", "static, bottleneck or exact; default: each in turn, and the oracle" },
         { "--slo-ms", 0, OPTION_DOUBLE, &s.slo_ms, "MS", "deadline; 0: 1.3 times the undisturbed 95th percentile" },
         { "--fps", 0, OPTION_DOUBLE, &s.fps, "N", "arrivals; 0: the scenario's load of the undisturbed capacity" },
         { "--min-accuracy", 0, OPTION_DOUBLE, &s.min_accuracy, "SHARE", "plan no less expected accuracy" },
+        { "--busy", 0, OPTION_STRING, &s.busy, "MS,...", "a frame at full size keeps each host busy for so long: the profile's time and all else" },
+        { "--spread", 0, OPTION_DOUBLE, &s.spread, "S", "compute times vary by exp(S * normal); -1: as the scenario says" },
         { "--cuts", 0, OPTION_STRING, &s.cuts, "LAYERS", "cut behind these; default: the model's, or balanced" },
         { "--copies", 0, OPTION_INT, &s.copies, "N", "so many pipelines of the kind, each with its own draws" },
         { "--switches", 0, OPTION_FLAG, &s.switches, NULL, "tell of every switch, with the reason" },

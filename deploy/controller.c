@@ -8,6 +8,8 @@
 /* Share of the raw form that zlib leaves, before it was seen: rectified maps
  * are half zeros. */
 #define PACKING_PRIOR 0.7
+#define WAITED 0.5       /* of its computing, in the stage's queue: the stage was busy */
+#define BESIDE_WINDOW 16 /* frames that an average goes over */
 
 static const char *const policy_names[CONTROLLER_POLICIES] = {"static", "bottleneck", "exact"};
 
@@ -150,6 +152,7 @@ enum status controller_create(struct controller **out, const struct controller_c
     c->nblocks = nblocks;
     c->risk_from = -1;
     c->room_since = c->restored_s = c->decided_s = -1;
+    c->reported_s = c->waited = c->waited_last = -1;
     c->relieved_s = -INFINITY;
     c->stale = true;
     status = planner_create(&c->planner, nstages, nlevels, err); /* bounds the numbers, too */
@@ -222,17 +225,39 @@ static void report_link(struct controller *c, const struct controller_report *r)
     if (raw > 0) estimate_add(&slice->packing[r->codec], (double)r->bytes / (double)raw);
 }
 
+/* A stage that a frame had to wait for went from the frame before to this one
+ * without a pause. If neither waited anywhere behind it, their results came as
+ * far apart as the stage took; what it does not report of that goes to
+ * receiving, sending and waking up. */
+static void note_interval(struct controller *c, double now_s, const struct controller_report *r) {
+    if (r->stage == 0) c->waited = -1;
+    if (r->queue_ms > WAITED * r->compute_ms) {
+        c->waited = r->stage;
+        c->busy_ms = r->decode_ms + r->compute_ms + r->encode_ms;
+    }
+    if (r->stage + 1 < c->nstages) return;
+    if (c->reported_s >= 0 && c->waited >= 0 && c->waited_last <= c->waited) {
+        struct controller_slice *slice = &c->slice[c->waited];
+        double beside = ((now_s - c->reported_s) * 1e3 - c->busy_ms) / slice->slowdown.value;
+        double limit = c->busy_ms / slice->slowdown.value;
+        slice->beside_ms += (fmax(-limit, fmin(limit, beside)) - slice->beside_ms) / BESIDE_WINDOW;
+    }
+    c->reported_s = now_s;
+    c->waited_last = c->waited;
+}
+
 void controller_report(struct controller *c, double now_s, const struct controller_report *r) {
     if (!isfinite(now_s) || r->stage < 0 || r->stage >= c->nstages || r->level < 0 || r->level >= c->nlevels ||
         r->incoming < 0 || r->incoming >= c->nlevels || (unsigned)r->codec >= CODEC_COUNT || !duration(r->compute_ms) ||
-        !duration(r->decode_ms) || !duration(r->queue_ms) || !duration(r->link_ms)) {
+        !duration(r->decode_ms) || !duration(r->encode_ms) || !duration(r->queue_ms) || !duration(r->link_ms)) {
         c->ignored++;
         return;
     }
     struct controller_slice *slice = &c->slice[r->stage];
     double profiled = slice->profile_ms[r->level * c->nlevels + r->incoming];
     estimate_slowdown_add(&slice->slowdown, now_s, r->level, r->compute_ms, profiled);
-    if (r->queue_ms > 0.5 * r->compute_ms) estimate_slowdown_hasten(&slice->slowdown);
+    note_interval(c, now_s, r);
+    if (r->queue_ms > WAITED * r->compute_ms) estimate_slowdown_hasten(&slice->slowdown);
     if (r->stage == 0) estimate_add(&slice->image_ms, r->decode_ms);
     report_link(c, r);
     c->stale = true;

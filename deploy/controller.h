@@ -87,12 +87,14 @@ void controller_destroy(struct controller **controller);
 /* A frame is due (and counts as waiting from now on). */
 void controller_arrival(struct controller *controller, double now_s);
 
-/* What a stage measured for one frame. */
+/* What a stage measured for one frame. Those of a frame are told together, with
+ * the time at which its result came. */
 struct controller_report {
     int stage;
     int level, incoming; /* as used: own level, level of what arrived */
     double compute_ms;   /* the engine's run, without coding */
     double decode_ms;    /* of what arrived (stage 0: of the image); 0: not known */
+    double encode_ms;    /* of what leaves */
     double queue_ms;     /* in the stage's own queue before it */
     enum codec codec;    /* of what arrived */
     size_t bytes;        /* that came over the link into the stage; 0: not known */

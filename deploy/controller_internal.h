@@ -21,6 +21,7 @@ struct controller_slice {
     struct estimate ns_per_byte;
     struct estimate packing[CODEC_COUNT]; /* bytes over those of the raw form */
     struct estimate image_bytes, image_ms; /* stage 0: a frame as it comes, and decoding it */
+    double beside_ms; /* that a frame takes the undisturbed device beside what it reports: see note_interval() */
     /* What is known of fuller levels than the present one, see controller_policy.c: */
     double heavy, heavy_s; /* slowdown when the slice was relieved, and when that was last; 0: it was not slow */
     double relieved_s;     /* when it was first */
@@ -49,6 +50,11 @@ struct controller {
     int switches, ignored;
 
     struct estimate_rate arrivals;
+    /* The latest frames' reports, see note_interval(): */
+    double reported_s; /* when the one before came, -1: none */
+    int waited_last;   /* the last stage at which it waited, -1: none */
+    int waited;        /* likewise of the present one, as far as told, */
+    double busy_ms;    /* and how long that stage says it was busy with it */
     struct estimate_spread spread; /* of latency beyond the predicted, queues left out; ms */
     int64_t narrivals;
     int old_plan_results; /* to come of frames sent before the latest switch */

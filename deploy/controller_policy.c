@@ -8,7 +8,7 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one of the kind waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
-enum { HORIZON = 10, QUEUE_BEGUN = 2 };
+enum { HORIZON = 10, QUEUE_BEGUN = 1 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define STRAINED 0.1       /* of the SLO, latency beyond the plan's that tells of contention; */
 #define EASED 0.35         /* and what is left of it when that is gone */
@@ -231,7 +231,7 @@ static void review(struct controller *c, double now_s) {
         if (c->choice[s].level == 0) slice->heavy = 0; /* measured itself */
         if (slice->light == 0 && since_s > wait_s(c)) slice->light = value;
         bool shows = slice->light > 1.2 * CONTENDED * calm;
-        if (value > CONTENDED * calm) slice->calm_s = now_s;
+        if (estimate_mean_value(&slice->slowdown.mean) > CONTENDED * calm) slice->calm_s = now_s;
         if (shows && now_s - slice->calm_s > wait_s(c)) {
             forget_relief(c, slice);
             slice->failures = c->undone = 0;

@@ -92,7 +92,7 @@ void controller_fill_costs(struct controller *c, const struct accuracy *accuracy
 /* ---- times ---- */
 
 static int64_t nanoseconds(double ns) {
-    return ns < (double)PLANNER_TIME_MAX ? (int64_t)llround(fmax(0, ns)) : PLANNER_TIME_MAX;
+    return ns < (double)PLANNER_TIME_MAX ? (ns > 0 ? (int64_t)(ns + 0.5) : 0) : PLANNER_TIME_MAX;
 }
 
 static void link_times(struct controller *c, struct planner_problem *p, int s) {
@@ -125,8 +125,9 @@ void controller_fill_times(struct controller *c) {
             double factor = estimate_slowdown_at(&slice->slowdown, own) * 1e6;
             if (own < c->choice[s].level && slice->heavy > slice->slowdown.value)
                 factor *= slice->heavy / slice->slowdown.value;
+            double beside = fmax(0, slice->beside_ms) * slice->slowdown.value * 1e6;
             for (int in = 0; in < n; in++)
-                p->compute[(s * n + own) * n + in] = nanoseconds(slice->profile_ms[own * n + in] * factor);
+                p->compute[(s * n + own) * n + in] = nanoseconds(slice->profile_ms[own * n + in] * factor + beside);
         }
         link_times(c, p, s);
     }

@@ -1,5 +1,7 @@
 #include "deploy/engine_internal.h"
 
+#include "common/log.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +94,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->pool = config->pool;
     e->kernels = config->kernels ? config->kernels : kernels_best();
     e->keep = config->keep;
+    e->clock = config->clock ? config->clock : log_now_s;
     e->low_memory = config->low_memory;
     e->max_bytes = config->max_bytes ? config->max_bytes : machine_bytes();
     e->first_block = first;

@@ -24,6 +24,7 @@ struct engine_config {
     const struct kernels *kernels; /* NULL: the best for this processor, see deploy/kernels/table.h */
     bool keep;                     /* every layer's output for engine_activation: no fusion, no reuse of buffers */
     bool time_layers;              /* for engine_layer_seconds */
+    double (*clock)(void);         /* seconds for those and for engine_block_seconds; NULL: log_now_s */
     bool low_memory; /* less memory, more time: no Winograd scratch, tighter buffers, and the pages of the model's
                       * mapped weights are given back once they are packed */
     const char *cache; /* folder that keeps packed weights (deploy/packed.h), or NULL. Only for models

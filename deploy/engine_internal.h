@@ -117,6 +117,7 @@ struct engine {
     int *input_counts, *output_counts;
     float *logits;         /* [classes], or NULL */
     float *values;         /* planar, for a softmax */
+    double (*clock)(void);
     double *block_seconds; /* [last_block - first_block + 1] */
     double *layer_seconds; /* [nlayers], or NULL */
 

@@ -1,6 +1,5 @@
 #include "deploy/engine_internal.h"
 
-#include "common/log.h"
 
 #include <math.h>
 #include <string.h>
@@ -186,13 +185,13 @@ static void run_op(const struct engine *e, const struct op *op) {
 }
 
 static void run_timed(struct engine *e, const struct op *op) {
-    const double start = log_now_s();
+    const double start = e->clock();
     run_op(e, op);
-    e->layer_seconds[op->layer] += log_now_s() - start;
+    e->layer_seconds[op->layer] += e->clock() - start;
 }
 
 void engine_run(struct engine *e, const float *input, float *output) {
-    double start = log_now_s();
+    double start = e->clock();
     const int blocks = e->last_block - e->first_block + 1;
     for (int b = 0; b < blocks; b++) e->block_seconds[b] = 0;
     for (int i = 0; e->layer_seconds && i < e->model->net->nlayers; i++) e->layer_seconds[i] = 0;
@@ -202,7 +201,7 @@ void engine_run(struct engine *e, const float *input, float *output) {
     for (int i = 0; i < e->nops; i++) {
         const struct op *op = &e->ops[i];
         if (op->block != block) {
-            const double now = log_now_s();
+            const double now = e->clock();
             e->block_seconds[block - e->first_block] += now - start;
             start = now;
             block = op->block;
@@ -216,5 +215,5 @@ void engine_run(struct engine *e, const float *input, float *output) {
         export(engine_tensor_of(e, layer), counts_of(e, layer), e->logits);
     }
     export(engine_tensor_of(e, e->last_layer), e->output_counts, output);
-    e->block_seconds[block - e->first_block] += log_now_s() - start;
+    e->block_seconds[block - e->first_block] += e->clock() - start;
 }

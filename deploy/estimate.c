@@ -11,17 +11,15 @@ static bool usable(double sample) {
     return isfinite(sample) && sample > 0;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Sorts a copy; 0 < count <= ESTIMATE_SPREAD. share 0.5: the median, the mean
  * of the middle two if they are two. */
 static double quantile(const double *values, int count, double share) {
     double sorted[ESTIMATE_SPREAD];
-    memcpy(sorted, values, (size_t)count * sizeof *sorted);
-    qsort(sorted, (size_t)count, sizeof *sorted, by_value);
+    for (int i = 0; i < count; i++) { /* so few are sorted fastest by insertion */
+        int k = i;
+        for (; k > 0 && sorted[k - 1] > values[i]; k--) sorted[k] = sorted[k - 1];
+        sorted[k] = values[i];
+    }
     double at = share * (count - 1);
     int low = (int)at;
     return low + 1 < count ? sorted[low] + (at - low) * (sorted[low + 1] - sorted[low]) : sorted[low];
@@ -196,10 +194,11 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, double no
     }
     enum estimate_event event = estimate_add(&s->ratio, ratio);
     estimate_mean_add(&s->mean, now_s, ratio);
-    s->value = fmax(s->ratio.value, estimate_mean_value(&s->mean));
+    double mean = estimate_mean_value(&s->mean), steady = mean > 0 ? mean : s->ratio.value;
+    s->value = fmax(s->ratio.value, mean);
     bool settled = s->at_level == ESTIMATE_SETTLED && s->ratio.samples >= ESTIMATE_SETTLED;
-    if (settled && s->trusted[level] && (!s->calm_known || s->ratio.value < s->calm)) {
-        s->calm = s->ratio.value;
+    if (settled && s->trusted[level] && (!s->calm_known || steady < s->calm)) {
+        s->calm = steady;
         s->calm_known = true;
     }
     return event;
@@ -234,8 +233,20 @@ double estimate_rate_per_s(const struct estimate_rate *r, double now_s) {
     return r->count < ESTIMATE_EVENTS_MIN ? 0 : rate_over(r, now_s, r->count);
 }
 
+/* The interval in front of the latest `count` events. */
+static double interval_before(const struct estimate_rate *r, int count) {
+    int first = (r->next + 2 * ESTIMATE_EVENTS - count) % ESTIMATE_EVENTS;
+    return r->at_s[first] - r->at_s[(first + ESTIMATE_EVENTS - 1) % ESTIMATE_EVENTS];
+}
+
 double estimate_rate_recent(const struct estimate_rate *r, double now_s) {
-    return r->count <= ESTIMATE_RECENT ? 0 : rate_over(r, now_s, ESTIMATE_RECENT + 1);
+    int count = ESTIMATE_BURST;
+    if (r->count <= count) return 0;
+    while (count <= ESTIMATE_RECENT && r->count > count &&
+           interval_before(r, count) < ESTIMATE_SILENCE / rate_over(r, now_s, count))
+        count++;
+    bool silence = count <= ESTIMATE_RECENT && r->count > count;
+    return count > ESTIMATE_RECENT || silence ? rate_over(r, now_s, count) : 0;
 }
 
 /* ---- a spread ---- */

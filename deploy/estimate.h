@@ -73,7 +73,8 @@ struct estimate_slowdown {
     double value; /* the larger of ratio and mean */
     double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
     bool trusted[PLAN_MAX_LEVELS];
-    double calm;         /* least settled ratio at a trusted level: the device undisturbed; 1 at first */
+    double calm;         /* least mean (before there is one, ratio), settled at a trusted level: the device
+                          * undisturbed; 1 at first */
     bool calm_known;
     int level, at_level; /* the latest sample's, -1: none; samples since it changed */
     int reference;       /* the level settled at last, -1: none; */
@@ -102,7 +103,8 @@ void estimate_slowdown_calm(struct estimate_slowdown *slowdown);
  *
  * Events per second over the latest ESTIMATE_EVENTS of them, up to now: a
  * silence counts. */
-enum { ESTIMATE_EVENTS = 64, ESTIMATE_EVENTS_MIN = 8, ESTIMATE_RECENT = 8 };
+enum { ESTIMATE_EVENTS = 64, ESTIMATE_EVENTS_MIN = 8, ESTIMATE_RECENT = 8, ESTIMATE_BURST = 4 };
+#define ESTIMATE_SILENCE 10 /* times the mean of the intervals behind it */
 
 struct estimate_rate {
     double at_s[ESTIMATE_EVENTS];
@@ -114,7 +116,8 @@ void estimate_rate_reset(struct estimate_rate *rate);
 bool estimate_rate_add(struct estimate_rate *rate, double now_s);
 /* 0 before ESTIMATE_EVENTS_MIN events. */
 double estimate_rate_per_s(const struct estimate_rate *rate, double now_s);
-/* Likewise over the latest ESTIMATE_RECENT + 1: a burst's own rate, if less sure. */
+/* Likewise over the latest ESTIMATE_RECENT + 1, or those behind a silence,
+ * ESTIMATE_BURST at least: a burst's own rate, if less sure. */
 double estimate_rate_recent(const struct estimate_rate *rate, double now_s);
 
 /* ---- a spread ----------------------------------------------------------------------

@@ -113,7 +113,8 @@ void governor_frame(struct governor *g, double now_s, const struct wire_frame *f
         struct controller_report report = {
             .stage = i, .level = f->choice[i].level,
             .incoming = before > f->choice[i].link ? before : f->choice[i].link,
-            .compute_ms = t->compute_us / 1e3, .decode_ms = t->decode_us / 1e3, .queue_ms = t->queue_us / 1e3,
+            .compute_ms = t->compute_us / 1e3, .decode_ms = t->decode_us / 1e3, .encode_ms = t->encode_us / 1e3,
+            .queue_ms = t->queue_us / 1e3,
             .codec = (enum codec)f->choice[i].codec,
             .bytes = link->link_us ? link->link_bytes : 0, .link_ms = link->link_bytes ? link->link_us / 1e3 : 0,
         };

@@ -1,6 +1,13 @@
 /* Plans that alternate between two levels, block by block, measure many pairs
  * of own and incoming level in one run: even blocks have (a, b), odd ones
- * (b, a). */
+ * (b, a).
+ *
+ * A device whose core is not all its own (a quota, other processes) runs for a
+ * while and stands for a while: a short block looks undisturbed in most of its
+ * runs, a long one stands at least once. So one thread's blocks are measured in
+ * CPU time, and all stretched by what CPU time takes on this device, which only
+ * shows over many runs. Several threads wait for each other, which no CPU clock
+ * tells from standing: there it is the time that passes. */
 #include "deploy/profile_measure.h"
 
 #include "common/log.h"
@@ -9,8 +16,10 @@
 #include "deploy/codec.h"
 #include "deploy/engine.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct measurement {
@@ -20,7 +29,20 @@ struct measurement {
     float *input, *output;
     double *samples; /* [nblocks][repeats] */
     int repeats;
+    double *stretch; /* of each pair, as many as there are so far: time that passed over that measured */
+    int nstretch;
 };
+
+enum { PAIRS = 5 }; /* measured at a level, at most */
+#define PAIR_S 0.03 /* a pair is run for, at least: several periods of a quota */
+
+static double cpu_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static bool one_thread(const struct pool *pool) { return !pool || pool_threads(pool) == 1; }
 
 static double *cell(struct profile *p, int block, int own, int incoming) {
     return &p->ms[((size_t)block * (size_t)p->nlevels + (size_t)own) * (size_t)p->nlevels + (size_t)incoming];
@@ -33,12 +55,18 @@ static void measure_pair(struct measurement *m, int even, int odd) {
     for (int b = 0; b < p->nblocks; b++) m->plan->level[b] = b % 2 ? odd : even;
     m->plan->link[0] = odd;
     engine_set_plan(m->engine, m->plan);
-    /* The first run only brings weights and buffers into the caches. */
-    for (int r = -1; r < m->repeats; r++) {
+    engine_run(m->engine, m->input, m->output); /* brings weights and buffers into the caches */
+    const double start = log_now_s();
+    double measured = 0, passed = 0;
+    for (int r = 0; r < m->repeats || passed < PAIR_S; r++, passed = log_now_s() - start) {
         engine_run(m->engine, m->input, m->output);
         const double *seconds = engine_block_seconds(m->engine);
-        for (int b = 0; r >= 0 && b < p->nblocks; b++) m->samples[b * m->repeats + r] = seconds[b];
+        for (int b = 0; b < p->nblocks; b++) {
+            m->samples[b * m->repeats + r % m->repeats] = seconds[b];
+            measured += seconds[b];
+        }
     }
+    if (measured > 0) m->stretch[m->nstretch++] = passed / measured;
     for (int b = 0; b < p->nblocks; b++)
         *cell(p, b, b % 2 ? odd : even, b % 2 ? even : odd) = 1e3 * median(m->samples + b * m->repeats, m->repeats);
 }
@@ -75,6 +103,14 @@ static void measure_blocks(struct measurement *m, const struct levels *levels) {
     interpolate(m->profile, levels);
 }
 
+static void stretch(struct profile *p, double factor) {
+    for (int i = 0; i < p->nblocks * p->nlevels * p->nlevels; i++) p->ms[i] *= factor;
+    for (int c = 0; c < CODEC_COUNT; c++) {
+        p->encode_ns[c] *= factor;
+        p->decode_ns[c] *= factor;
+    }
+}
+
 /* Nanoseconds per float on a map like those that cross a cut: half of it
  * zeroed by a ReLU. */
 static enum status measure_codecs(struct profile *p, struct err *err) {
@@ -96,12 +132,12 @@ static enum status measure_codecs(struct profile *p, struct err *err) {
         double encode[REPEATS], decode[REPEATS];
         for (int r = 0; !status && r < REPEATS; r++) {
             size_t length;
-            const double start = log_now_s();
+            const double start = cpu_s();
             status = codec_encode(state, (enum codec)c, map, CHANNELS, MAP, bytes, &length, err);
-            const double between = log_now_s();
+            const double between = cpu_s();
             if (!status) status = codec_decode(state, (enum codec)c, bytes, length, CHANNELS, MAP, map, err);
             encode[r] = between - start;
-            decode[r] = log_now_s() - between;
+            decode[r] = cpu_s() - between;
         }
         if (status) break;
         p->encode_ns[c] = 1e9 * median(encode, REPEATS) / FLOATS;
@@ -118,6 +154,7 @@ enum status profile_measure(struct profile **out, const struct model *model, str
     struct measurement m = {.repeats = repeats};
     struct engine_config config = engine_defaults();
     config.pool = pool;
+    if (one_thread(pool)) config.clock = cpu_s;
     const int nblocks = model->blocks->nblocks;
     enum status status;
     if ((status = engine_create(&m.engine, model, &config, err)) || (status = plan_create(&m.plan, nblocks, 0, err)) ||
@@ -126,7 +163,8 @@ enum status profile_measure(struct profile **out, const struct model *model, str
     m.input = malloc(engine_input_max(m.engine) * sizeof *m.input);
     m.output = malloc(engine_output_max(m.engine) * sizeof *m.output);
     m.samples = malloc((size_t)nblocks * (size_t)repeats * sizeof *m.samples);
-    if (!m.input || !m.output || !m.samples) {
+    m.stretch = malloc((size_t)PAIRS * (size_t)model->levels->nlevels * sizeof *m.stretch);
+    if (!m.input || !m.output || !m.samples || !m.stretch) {
         status = err_memory(err, "profile");
         goto done;
     }
@@ -134,6 +172,7 @@ enum status profile_measure(struct profile **out, const struct model *model, str
     for (size_t i = 0; i < engine_input_max(m.engine); i++) m.input[i] = (float)random_uniform(&random);
     measure_blocks(&m, model->levels);
     if ((status = measure_codecs(m.profile, err))) goto done;
+    if (one_thread(pool) && m.nstretch > 0) stretch(m.profile, fmax(1, median(m.stretch, m.nstretch)));
     if (gethostname(m.profile->device, sizeof m.profile->device - 1) != 0) strcpy(m.profile->device, "unnamed");
     m.profile->threads = pool ? pool_threads(pool) : 1;
     *out = m.profile;
@@ -145,5 +184,6 @@ done:
     free(m.input);
     free(m.output);
     free(m.samples);
+    free(m.stretch);
     return status;
 }

@@ -7,7 +7,7 @@
 #include "common/pool.h"
 #include "common/profile.h"
 
-/* Median of `repeats` runs for every block at every own level with incoming
+/* Median of at least `repeats` runs for every block at every own level with incoming
  * level equal, and with incoming 0 and the highest; other pairs are interpolated. */
 enum status profile_measure(struct profile **profile, const struct model *model, struct pool *pool, int repeats,
                             struct err *err) MUST_CHECK;

@@ -35,6 +35,7 @@ struct simulate_stage {
     const struct profile *profile;
     double bytes_per_s; /* of the link into it; 0: takes no time */
     double latency_ms;
+    double other_ms; /* that a frame takes the device beside computing and coding: receiving, sending */
 };
 
 struct simulate_config {

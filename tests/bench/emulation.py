@@ -275,13 +275,18 @@ class Cluster:
         tick = os.sysconf("SC_CLK_TCK")
         with open("/proc/stat") as f:
             user, nice, system, _, _, irq, softirq, steal = map(int, f.readline().split()[1:9])
-        own = 0
-        for host in self.hosts:
-            with open(f"/proc/{host.worker.pid}/stat") as f:
-                own += sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / tick
+        own = sum(self.workers_cpu_s())
         mine = os.times()
         own += mine.user + mine.system + mine.children_user + mine.children_system
         return (user + nice + system + irq + softirq + steal) / tick, own
+
+    def workers_cpu_s(self):
+        """CPU time that each host's present worker has used so far."""
+        used = []
+        for host in self.hosts:
+            with open(f"/proc/{host.worker.pid}/stat") as f:
+                used.append(sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK"))
+        return used
 
     def close(self):
         for host in getattr(self, "hosts", []):

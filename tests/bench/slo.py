@@ -47,11 +47,12 @@ class Run:
             process = cluster.run(command, stdout=log, stderr=log)
             try:
                 start = self.origin(process)
-                before, began = cluster.cpu_s(), time.time()
+                before, began, workers = cluster.cpu_s(), time.time(), cluster.workers_cpu_s()
                 self.play(cluster, process, events, start)
                 failed = process.wait()
                 busy, own = (b - a for a, b in zip(before, cluster.cpu_s()))
                 self.foreign = (busy - own) / (time.time() - began)  # cores that others kept busy meanwhile
+                self.cpu_s = [b - a for a, b in zip(workers, cluster.workers_cpu_s())]
                 if failed:
                     raise RuntimeError(f"{name}: 'run' failed, see {self.base}.log")
             finally:
@@ -171,9 +172,11 @@ def figures(run, slo, windows, seconds):
 # ---- a scenario -------------------------------------------------------------
 
 def calibrate(cluster, model, frames, load):
-    """Capacity, deadline, jitter and throttling of the undisturbed cluster."""
+    """Capacity, deadline, jitter and throttling of the undisturbed cluster. busy_ms: how long a frame keeps a
+    host's share of a core, everything that its worker does included."""
     capacity = Run(cluster, model, frames, "capacity", ["--policy", "static", "--frames", str(CAPACITY_FRAMES)])
     fps = capacity.summary["fps"]
+    busy = [1e3 * cpu / CAPACITY_FRAMES / (h.cpu or 1) for cpu, h in zip(capacity.cpu_s, cluster.hosts)]
     rate = min(load, CALM_LOAD) * fps
     before = [h.group.throttled() for h in cluster.hosts]
     calm = Run(cluster, model, frames, "calm", ["--policy", "static", "--frames", str(int(rate * CALM_S)), "--fps", str(rate)])
@@ -183,7 +186,7 @@ def calibrate(cluster, model, frames, load):
         mean = sum(ms) / len(ms)
         spread = (sum((x - mean) ** 2 for x in ms) / len(ms)) ** .5 / mean
         periods, throttled, seconds = (a - b for a, b in zip(host.group.throttled(), before[i]))
-        hosts.append({"name": host.name, "compute_ms": percentile(ms, .5), "p99_ms": percentile(ms, .99),
+        hosts.append({"name": host.name, "busy_ms": busy[i], "compute_ms": percentile(ms, .5), "p99_ms": percentile(ms, .99),
                       "spread": spread, "periods": periods, "throttled": throttled, "throttled_s": seconds})
     return {"capacity_fps": fps, "p50_ms": calm.summary["p50_ms"], "p95_ms": calm.summary["p95_ms"],
             "slo_ms": SLO_FACTOR * calm.summary["p95_ms"], "hosts": hosts}
@@ -205,9 +208,12 @@ def measure_profiles(cluster, model):
     return folder
 
 
-def simulated(cluster, model, path, fps, slo, profiles):
-    """The same scenario and policies by the simulator: {policy: figures}."""
+def simulated(cluster, model, path, fps, slo, profiles, hosts):
+    """The same scenario and policies by the simulator: {policy: figures}. It knows the undisturbed hosts: profiles,
+    and of calibrate() how long a frame keeps each busy and how times vary."""
+    busy = ",".join(f"{h['busy_ms']:.3f}" for h in hosts)
+    spread = sum(h["spread"] for h in hosts) / len(hosts)
     text = subprocess.run([cluster.deploy, "simulate", f"{cluster.folder}/cluster.cfg", model, path, "--profiles", profiles,
-                           "--fps", str(fps), "--slo-ms", str(slo), "--json"], check=True, stdout=subprocess.PIPE)
+                           "--fps", str(fps), "--slo-ms", str(slo), "--busy", busy, "--spread", f"{spread:.3f}", "--json"], check=True, stdout=subprocess.PIPE)
     rows = [json.loads(line) for line in text.stdout.splitlines()]
     return {row["policy"]: row for row in rows}

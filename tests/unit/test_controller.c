@@ -65,7 +65,7 @@ static struct bench *bench_create(void) {
     for (int s = 0; s < STAGES; s++) {
         b->stages[s] = (struct controller_stage){.first_block = 3 * s, .nblocks = 3, .profile = b->profile,
                                                  .bytes_per_s = s ? 11e6 : 0, .latency_ms = s ? 0.5 : 0};
-        b->real[s] = (struct simulate_stage){b->truth, s ? 11e6 : 0, s ? 0.5 : 0};
+        b->real[s] = (struct simulate_stage){b->truth, s ? 11e6 : 0, s ? 0.5 : 0, 0};
         for (int l = 0; l < LEVELS; l++)
             b->maps[s * LEVELS + l] = (struct controller_map){s ? (int)(32 * keep[l]) : 3, s ? 256 : 1024};
     }

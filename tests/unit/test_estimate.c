@@ -215,6 +215,12 @@ static void test_recent_rate(void **state) {
     for (int i = 1; i <= ESTIMATE_RECENT; i++) estimate_rate_add(&r, 6 + 0.02 * i);
     close_to(estimate_rate_recent(&r, 6.16), 50, 1e-6);
     assert_true(estimate_rate_per_s(&r, 6.16) < 12);
+    /* behind a silence fewer tell, but never fewer than that */
+    for (int i = 0; i < ESTIMATE_BURST; i++) {
+        estimate_rate_add(&r, 20 + 0.02 * i);
+        if (i + 1 < ESTIMATE_BURST) assert_true(estimate_rate_recent(&r, 20 + 0.02 * i) < 2);
+    }
+    close_to(estimate_rate_recent(&r, 20.06), 50, 1e-6);
 }
 
 static void test_spread(void **state) {
