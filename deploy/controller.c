@@ -166,6 +166,7 @@ enum status controller_create(struct controller **out, const struct controller_c
     for (int s = 0; s < nstages; s++) {
         status = set_slice(c, s, &stages[s], maps, err);
         if (status) goto fail;
+        planner_problem(c->planner)->servers[s] = fmax(1, fmin(PLANNER_MAX_SERVERS, stages[s].servers));
         if (!config->start) continue;
         int b = stages[s].first_block;
         c->choice[s] = (struct planner_choice){config->start->level[b], s ? config->start->link[b] : 0,

@@ -65,6 +65,7 @@ struct controller_stage {
     const struct profile *profile; /* of the device, all blocks of the model; borrowed until creation ends */
     double bytes_per_s;            /* of the link, before it was measured; 0: not known, taken as free */
     double latency_ms;             /* of the link */
+    double servers;                /* workers that share its frames, in those of the profile's speed; 0: one */
 };
 
 /* The map that crosses into a stage: [c, hw] planar f32. */

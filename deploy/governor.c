@@ -30,7 +30,7 @@ static enum status widen(struct profile **out, const struct profile *slice, int 
 
 static enum status create_controller(struct governor *g, const struct governor_config *config,
                                      const struct cluster_link *const *links, const struct profile *const *profiles,
-                                     struct err *err) {
+                                     const double *servers, struct err *err) {
     const struct slices *s = g->slices;
     const struct model *m = s->model;
     struct controller_stage stages[WIRE_MAX_STAGES] = { 0 };
@@ -43,7 +43,7 @@ static enum status create_controller(struct governor *g, const struct governor_c
         status = widen(&whole[i], profiles[i], m->blocks->nblocks, s->first[i], err);
         stages[i] = (struct controller_stage){ .first_block = s->first[i], .nblocks = s->first[i + 1] - s->first[i],
                                                .profile = whole[i], .bytes_per_s = link->rate_kb_s * 1e3,
-                                               .latency_ms = link->delay_ms };
+                                               .latency_ms = link->delay_ms, .servers = servers[i] };
     }
     struct controller_config c = controller_defaults();
     c.policy = config->policy;
@@ -69,13 +69,13 @@ static void copy_plan(struct plan *to, const struct plan *from) {
 
 enum status governor_create(struct governor **out, const struct governor_config *config, const struct slices *slices,
                             const struct cluster_link *const *links, const struct profile *const *profiles,
-                            struct err *err) {
+                            const double *servers, struct err *err) {
     struct governor *g = calloc(1, sizeof *g);
     if (!g) return err_memory(err, "controller");
     g->slices = slices;
     enum status status = plan_create(&g->plan, config->start->nblocks, 0, err);
     if (!status) copy_plan(g->plan, config->start);
-    if (!status && config->policy != CONTROLLER_STATIC) status = create_controller(g, config, links, profiles, err);
+    if (!status && config->policy != CONTROLLER_STATIC) status = create_controller(g, config, links, profiles, servers, err);
     if (!status && config->steady.profile)
         status = steady_clock_open(&g->clock, &config->steady, slices->model, slices->count, slices->first, err);
     if (status) governor_destroy(&g);

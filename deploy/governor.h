@@ -26,11 +26,12 @@ struct governor_config {
     struct steady_options steady; /* with a profile: the clock of this device chooses, under the static policy */
 };
 
-/* Of each stage: the link into it, and its slice's profile, not read if the
- * policy is static. */
+/* Of each stage: the link into it, its slice's profile, not read if the
+ * policy is static, and how many workers of the profile's speed it has. */
 enum status governor_create(struct governor **governor, const struct governor_config *config,
                             const struct slices *slices, const struct cluster_link *const *links,
-                            const struct profile *const *profiles, struct err *err) MUST_CHECK;
+                            const struct profile *const *profiles, const double *servers,
+                            struct err *err) MUST_CHECK;
 void governor_destroy(struct governor **governor);
 
 void governor_arrival(struct governor *governor, double now_s);

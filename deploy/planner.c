@@ -44,6 +44,7 @@ enum objective { LEAST_COST, LEAST_LATENCY };
 struct planner {
     struct planner_problem problem;
     int64_t *numbers; /* storage of the problem's arrays */
+    double *servers;
     unsigned *masks;
     struct planner_bound *bounds; /* storage: time, cost, trial, lambda[] */
     struct planner_bound *time, *cost, *trial, *lambda;
@@ -80,7 +81,7 @@ struct planner_value planner_evaluate(const struct planner_problem *p, const str
     for (int s = 0; s < p->nslices; s++) {
         const struct planner_choice *c = &choice[s];
         v.sum += link[s] + p->latency[s] + stage[s + 1];
-        v.bottleneck = max64(v.bottleneck, max64(link[s], stage[s + 1]));
+        v.bottleneck = max64(v.bottleneck, planner_busy(p, s, max64(link[s], stage[s + 1])));
         v.cost += p->slice_cost[s * p->nlevels + c->level] + p->codec_cost[s * CODEC_COUNT + c->codec] +
                   (c->link ? p->link_cost[s * p->nlevels + c->link] : 0);
     }
@@ -96,6 +97,7 @@ enum status planner_create(struct planner **out, int nslices, int nlevels, struc
     if (!planner) return err_memory(err, "planner");
     size_t n = nslices, l = nlevels, compute = n * l * l, nodes = n * l * CODEC_COUNT;
     planner->numbers = calloc(compute + 3 * nodes + n + 2 * n * l + n * CODEC_COUNT, sizeof *planner->numbers);
+    planner->servers = calloc(n, sizeof *planner->servers);
     planner->masks = calloc(3 * n, sizeof *planner->masks);
     planner->bounds = malloc((3 + LAMBDAS) * sizeof *planner->bounds);
     size_t per_slice = l * l * CODEC_COUNT;
@@ -103,7 +105,7 @@ enum status planner_create(struct planner **out, int nslices, int nlevels, struc
     planner->minimax.from_node = malloc(n * per_slice * sizeof *planner->minimax.from_node);
     planner->heads = malloc(2 * per_slice * sizeof *planner->heads);
     planner->states = malloc(STATES_MAX * sizeof *planner->states);
-    if (!planner->numbers || !planner->masks || !planner->bounds || !planner->node_values ||
+    if (!planner->numbers || !planner->servers || !planner->masks || !planner->bounds || !planner->node_values ||
         !planner->minimax.from_node || !planner->heads || !planner->states) {
         planner_destroy(&planner);
         return err_memory(err, "planner");
@@ -124,12 +126,14 @@ enum status planner_create(struct planner **out, int nslices, int nlevels, struc
     p->slice_cost = p->latency + n;
     p->link_cost = p->slice_cost + n * l;
     p->codec_cost = p->link_cost + n * l;
+    p->servers = planner->servers;
     p->levels = planner->masks;
     p->links = p->levels + n;
     p->codecs = p->links + n;
     for (int s = 0; s <= nslices; s++) planner->plain.stage[s] = 1;
     for (int s = 0; s < nslices; s++) {
         planner->plain.link[s] = 1;
+        p->servers[s] = 1;
         p->levels[s] = (1u << nlevels) - 1;
         p->codecs[s] = 1u << CODEC_F32;
     }
@@ -141,6 +145,7 @@ void planner_destroy(struct planner **planner) {
     struct planner *p = *planner;
     if (!p) return;
     free(p->numbers);
+    free(p->servers);
     free(p->masks);
     free(p->bounds);
     free(p->node_values);
@@ -187,6 +192,10 @@ static enum status check(const struct planner_problem *p, const struct planner_l
         enum status status = check_range(tables[i].name, tables[i].values, tables[i].count, tables[i].max, err);
         if (status) return status;
     }
+    for (int s = 0; s < p->nslices; s++)
+        if (!(p->servers[s] >= 1 && p->servers[s] <= PLANNER_MAX_SERVERS))
+            return err_set(err, STATUS_USAGE, "planner: servers[%d] = %g is not in 1..%d", s, p->servers[s],
+                           PLANNER_MAX_SERVERS);
     for (int s = 0; s < p->nslices; s++)
         if (!(p->levels[s] & ((1u << p->nlevels) - 1)) || !(p->codecs[s] & ((1u << CODEC_COUNT) - 1)))
             return err_set(err, STATUS_USAGE, "planner: slice %d may run at no level or its link with no codec", s);
@@ -265,8 +274,11 @@ struct shares {
 
 static void set_weights(struct planner *p, const struct shares *shares) {
     int n = p->problem.nslices, queued = p->limits.queued;
-    for (int s = 0; s <= n; s++) p->weights.stage[s] = 1 + queued * shares->stage[s];
-    for (int s = 0; s < n; s++) p->weights.link[s] = 1 + queued * shares->link[s];
+    p->weights.stage[0] = 1 + queued * shares->stage[0];
+    for (int s = 0; s < n; s++) {
+        p->weights.stage[s + 1] = 1 + queued * shares->stage[s + 1] / p->problem.servers[s];
+        p->weights.link[s] = 1 + queued * shares->link[s] / p->problem.servers[s];
+    }
     p->constant = queued * shares->low * (double)p->bottleneck_min;
 }
 
@@ -276,6 +288,10 @@ static void move_shares(const struct planner *p, struct shares *shares, const st
     int64_t stage[PLANNER_MAX_SLICES + 1], link[PLANNER_MAX_SLICES];
     int n = p->problem.nslices;
     planner_loads(&p->problem, choice, stage, link);
+    for (int s = 0; s < n; s++) {
+        stage[s + 1] = planner_busy(&p->problem, s, stage[s + 1]);
+        link[s] = planner_busy(&p->problem, s, link[s]);
+    }
     double most = (double)p->bottleneck_min, sum = 0;
     for (int s = 0; s <= n; s++) most = fmax(most, (double)stage[s]);
     for (int s = 0; s < n; s++) most = fmax(most, (double)link[s]);
@@ -398,7 +414,8 @@ static void cross(struct planner *p, int s, int parent, const struct state *at, 
         int64_t ahead = p->minimax.from_node[(size_t)s * planner_nodes(pr) + node];
         struct state next = {
             .sum = at->sum + closed + load + pr->latency[s],
-            .bottleneck = max64(max64(at->bottleneck, ahead), max64(closed, load)),
+            .bottleneck = max64(max64(at->bottleneck, ahead),
+                                max64(planner_busy(pr, s - 1, closed), planner_busy(pr, s, load))),
             .cost = at->cost + pr->codec_cost[s * CODEC_COUNT + step.codec] +
                     (step.link ? pr->link_cost[s * pr->nlevels + step.link] : 0),
             .weighted = at->weighted + p->weights.stage[s] * (double)closed + p->weights.link[s] * (double)load +
@@ -421,7 +438,7 @@ static void run_node(struct planner *p, int s, int node, int head, int *heads) {
         at.cost += pr->slice_cost[s * pr->nlevels + level];
         struct state done = at;
         done.sum += stage;
-        done.bottleneck = max64(max64(at.bottleneck, stage), p->minimax.behind[s][level]);
+        done.bottleneck = max64(max64(at.bottleneck, planner_busy(pr, s, stage)), p->minimax.behind[s][level]);
         done.weighted += p->weights.stage[s + 1] * (double)stage;
         if (hopeless_behind(p, &done, s)) continue;
         if (s + 1 == pr->nslices)

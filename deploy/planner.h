@@ -10,7 +10,7 @@
  *                  + encode[s+1][crossing(s+1)][codec(s+1)]
  *   load(s)      = wire[s][crossing][codec], what the link is busy with a frame
  *   sum          = encode[0] + all stages, loads and link latencies
- *   bottleneck   = the largest stage or load (encode[0] is one of them)
+ *   bottleneck   = the largest stage or load (encode[0] is one of them), each over the slice's servers
  *   latency      = sum + queued * bottleneck
  *   cost         = slice_cost + link_cost + codec_cost, over all slices
  *
@@ -31,7 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PLANNER_MAX_SLICES = 64 };
+enum { PLANNER_MAX_SLICES = 64, PLANNER_MAX_SERVERS = 1000 };
 #define PLANNER_UNLIMITED INT64_MAX
 #define PLANNER_COST_ONE 1000000000 /* a cost of 1.0, all accuracy lost */
 
@@ -48,6 +48,8 @@ struct planner_problem {
     int64_t *slice_cost; /* [nslices][nlevels] */
     int64_t *link_cost;  /* [nslices][nlevels], of link level 0 (no cap): 0 */
     int64_t *codec_cost; /* [nslices][CODEC_COUNT] */
+    double *servers;     /* [nslices] devices that share the slice's frames (and links to them), at least 1; a slower
+                          * one counts as its share of one */
     unsigned *levels;    /* [nslices] bit set: levels the slice may run at */
     unsigned *links;     /* [nslices] bit set: link levels above 0 that the entrance may have */
     unsigned *codecs;    /* [nslices] bit set */
@@ -87,7 +89,7 @@ struct planner_solution {
 struct planner;
 
 /* All allocation happens here. Masks start full for levels, empty for links,
- * and with CODEC_F32 only for codecs; all numbers start 0. */
+ * and with CODEC_F32 only for codecs; servers start 1, all other numbers 0. */
 enum status planner_create(struct planner **planner, int nslices, int nlevels, struct err *err) MUST_CHECK;
 void planner_destroy(struct planner **planner);
 struct planner_problem *planner_problem(struct planner *planner);

@@ -49,7 +49,8 @@ static double enter_least(const struct planner_bound *b, const struct planner_pr
         int crossing = l > arriving ? l : arriving;
         const int64_t *encode = planner_row(p, p->encode, s, crossing), *wire = planner_row(p, p->wire, s, crossing);
         for (int c = 0; c < CODEC_COUNT; c++) {
-            if (!(p->codecs[s] >> c & 1) || encode[c] > bottleneck_max || wire[c] > bottleneck_max) continue;
+            if (!(p->codecs[s] >> c & 1) || planner_busy(p, s - 1, encode[c]) > bottleneck_max ||
+                planner_busy(p, s, wire[c]) > bottleneck_max) continue;
             int to = planner_node(p, l, arriving, c);
             if (from_node[to] == DBL_MAX) continue;
             double time = w->stage[s] * (double)encode[c] + w->link[s] * (double)wire[c] + (double)p->latency[s];
@@ -120,7 +121,7 @@ void planner_bound_fill(struct planner_bound *b, const struct planner_problem *p
                 for (int c = 0; c < CODEC_COUNT; c++) {
                     if (!(p->codecs[s] >> c & 1)) continue;
                     int64_t time = planner_run(p, s, l, a, c);
-                    bool closed = time > bottleneck_max || rest[l] == DBL_MAX;
+                    bool closed = planner_busy(p, s, time) > bottleneck_max || rest[l] == DBL_MAX;
                     from_node[planner_node(p, l, a, c)] =
                         closed ? DBL_MAX : cost + weight_time * weights->stage[s + 1] * (double)time + rest[l];
                 }
@@ -139,8 +140,8 @@ static int64_t cross_minimax(const struct planner_minimax *m, const struct plann
     int64_t least = INT64_MAX;
     const int64_t *from_node = m->from_node + (size_t)s * planner_nodes(p);
     for (struct planner_step step = planner_first_step(); planner_next_step(p, s, before, &step);) {
-        int64_t load = max64(planner_row(p, p->wire, s, step.crossing)[step.codec],
-                             planner_row(p, p->encode, s, step.crossing)[step.codec]);
+        int64_t load = max64(planner_busy(p, s, planner_row(p, p->wire, s, step.crossing)[step.codec]),
+                             planner_busy(p, s - 1, planner_row(p, p->encode, s, step.crossing)[step.codec]));
         load = max64(load, from_node[planner_node(p, step.level, step.arriving, step.codec)]);
         if (load < least) least = load;
     }
@@ -156,7 +157,7 @@ void planner_minimax_fill(struct planner_minimax *m, const struct planner_proble
             for (int a = 0; a < (s > 0 ? p->nlevels : 1); a++)
                 for (int c = 0; c < CODEC_COUNT; c++)
                     if (p->codecs[s] >> c & 1)
-                        from_node[planner_node(p, l, a, c)] = max64(planner_run(p, s, l, a, c), m->behind[s][l]);
+                        from_node[planner_node(p, l, a, c)] = max64(planner_busy(p, s, planner_run(p, s, l, a, c)), m->behind[s][l]);
         }
     }
     m->total = cross_minimax(m, p, 0, 0);

@@ -8,6 +8,8 @@
 
 #include "deploy/planner.h"
 
+#include <math.h>
+
 /* Nodes of a slice: [level][arriving][CODEC_COUNT]. */
 static inline int planner_nodes(const struct planner_problem *p) {
     return p->nlevels * p->nlevels * CODEC_COUNT;
@@ -29,6 +31,11 @@ static inline int64_t planner_compute(const struct planner_problem *p, int s, in
 static inline int64_t planner_run(const struct planner_problem *p, int s, int level, int arriving, int codec) {
     return planner_row(p, p->decode, s, level > arriving ? level : arriving)[codec] +
            planner_compute(p, s, level, arriving);
+}
+
+/* The part of a stage's or link's time that a frame keeps each server busy; slice -1 is the source. */
+static inline int64_t planner_busy(const struct planner_problem *p, int s, int64_t time) {
+    return s < 0 || p->servers[s] == 1 ? time : (int64_t)ceil((double)time / p->servers[s]);
 }
 
 /* Steps through the nodes of slice s that can follow a slice that ran at

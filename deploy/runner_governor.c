@@ -84,16 +84,27 @@ static enum status carry_plan(const struct runner *r, const struct layout *l, st
     return STATUS_OK;
 }
 
+/* The workers of a stage, each as its share of the first one's speed. */
+static double servers_of(const struct runner *r, const struct layout_stage *stage) {
+    double first = pace_of(r, stage->worker[0]), servers = 1;
+    for (int i = 1; i < stage->count; i++) {
+        double pace = pace_of(r, stage->worker[i]);
+        servers += first > 0 && pace > 0 ? first / pace : 1;
+    }
+    return servers;
+}
+
 enum status runner_start_governor(struct runner *r, struct layout *l, struct err *err) {
     struct profile *profiles[WIRE_MAX_STAGES] = { 0 };
     const struct cluster_link *links[WIRE_MAX_STAGES];
-    double rtt_s[WIRE_MAX_STAGES];
+    double rtt_s[WIRE_MAX_STAGES], servers[WIRE_MAX_STAGES];
     struct plan *start = NULL;
     enum status status = carry_plan(r, l, &start, err);
     for (int s = 0; s < l->places.nstages && !status; s++) {
         int worker = l->places.stage[s].worker[0], first = l->slices->first[s];
         links[s] = &r->cluster->worker[worker].link;
         rtt_s[s] = r->peers[worker].rtt_s;
+        servers[s] = servers_of(r, &l->places.stage[s]);
         if (r->policy != CONTROLLER_STATIC)
             status = runner_profile(r, worker, first, l->slices->first[s + 1] - first, &profiles[s], err);
     }
@@ -102,7 +113,8 @@ enum status runner_start_governor(struct runner *r, struct layout *l, struct err
                                       .start = start, .steady = r->config->steady };
     if (!status) {
         governor_destroy(&l->governor);
-        status = governor_create(&l->governor, &config, l->slices, links, (const struct profile *const *)profiles, err);
+        status = governor_create(&l->governor, &config, l->slices, links, (const struct profile *const *)profiles, servers,
+                                 err);
         if (!status) governor_round_trips(l->governor, rtt_s);
     }
     for (int s = 0; s < l->places.nstages; s++) profile_destroy(&profiles[s]);

@@ -188,6 +188,30 @@ static void compare(struct bench *b, const char *name, double from_s, double to_
         outcomes[p] = measure(b, (enum controller_policy)p, from_s, to_s, end_s);
 }
 
+/* Frames that come faster than one worker a stage can take, but not two. */
+static bool relieves(struct bench *b, double servers) {
+    struct controller *c = NULL;
+    struct controller_config config = controller_defaults();
+    bool changed = false;
+    config.slo_ms = 100;
+    for (int s = 0; s < STAGES; s++) b->stages[s].servers = servers;
+    assert_int_equal(controller_create(&c, &config, b->stages, STAGES, b->accuracy, BLOCKS, LEVELS, b->maps, NULL), STATUS_OK);
+    for (int i = 0; i < 100; i++) {
+        controller_arrival(c, i * 8e-3);
+        changed |= controller_decide(c, i * 8e-3, servers > 1 ? 1 : i / 3 + 1, 5).changed;
+    }
+    controller_destroy(&c);
+    return changed;
+}
+
+static void test_replicas(void **state) {
+    struct bench *b = bench_create();
+    assert_true(relieves(b, 0));
+    assert_true(relieves(b, 1));
+    assert_false(relieves(b, 2));
+    bench_destroy(b);
+}
+
 /* ---- scenarios ---------------------------------------------------------------------- */
 
 static void test_steady(void **state) {
@@ -517,6 +541,7 @@ static void test_policy_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replicas),
         cmocka_unit_test(test_steady),
         cmocka_unit_test(test_slow_device),
         cmocka_unit_test(test_time_slices),

@@ -3,6 +3,7 @@
 #include "common/random.h"
 #include "deploy/planner.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -84,6 +85,8 @@ static struct planner *make(struct shape shape, struct random *r) {
         p->codecs[s] = shape.codecs;
         p->links[s] = shape.links ? ((1u << shape.nlevels) - 1) & ~1u : 0;
     }
+    static const double servers[] = {1, 1, 1, 1, 2, 1.3, 3};
+    for (int s = 0; s < shape.nslices; s++) p->servers[s] = servers[random_below(r, 7)];
     if (shape.ragged)
         fill_ragged(p, r);
     else
@@ -107,12 +110,14 @@ static struct planner_value naive_value(const struct planner_problem *p, const s
             stage += p->compute[(s * L + ch[s].level) * L + arriving[s]];
             int64_t load = p->wire[(s * L + crossing[s]) * CODEC_COUNT + ch[s].codec];
             v.sum += load + p->latency[s];
+            load = (int64_t)ceil((double)load / p->servers[s]);
             if (load > v.bottleneck) v.bottleneck = load;
             v.cost += p->slice_cost[s * L + ch[s].level] + p->codec_cost[s * CODEC_COUNT + ch[s].codec];
             if (ch[s].link) v.cost += p->link_cost[s * L + ch[s].link];
         }
         if (s + 1 < n) stage += p->encode[((s + 1) * L + crossing[s + 1]) * CODEC_COUNT + ch[s + 1].codec];
         v.sum += stage;
+        if (s >= 0) stage = (int64_t)ceil((double)stage / p->servers[s]);
         if (stage > v.bottleneck) v.bottleneck = stage;
     }
     v.latency = v.sum + (int64_t)queued * v.bottleneck;
