@@ -180,21 +180,19 @@ enum status accuracy_fit(struct accuracy *a, const struct accuracy_sample *sampl
 
 char *accuracy_json(const struct accuracy *a) {
     cJSON *root = cJSON_CreateObject();
-    char *text = NULL;
-    if (root && json_add(root, "blocks", cJSON_CreateNumber(a->nblocks)) &&
-        json_add(root, "levels", cJSON_CreateNumber(a->nlevels)) &&
-        json_add(root, "base", cJSON_CreateNumber(a->base)) &&
-        json_add(root, "block", json_matrix(a->block, a->nblocks, a->nlevels)) &&
-        json_add(root, "link", json_matrix(a->link, a->nblocks, a->nlevels)) &&
-        json_add(root, "codec", json_matrix(a->codec, a->nblocks, CODEC_COUNT)) &&
-        json_add(root, "links", cJSON_CreateBool(a->links)) && json_add(root, "codecs", cJSON_CreateBool(a->codecs)) &&
-        json_add(root, "samples", cJSON_CreateNumber(a->samples)) &&
-        json_add(root, "fit_error", cJSON_CreateNumber(a->fit_error)) &&
-        json_add(root, "held_out_error", cJSON_CreateNumber(a->held_out_error)) &&
-        json_add(root, "held_out_worst", cJSON_CreateNumber(a->held_out_worst)))
-        text = cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    return text;
+    const bool good = root && json_add(root, "blocks", cJSON_CreateNumber(a->nblocks)) &&
+                      json_add(root, "levels", cJSON_CreateNumber(a->nlevels)) &&
+                      json_add(root, "base", cJSON_CreateNumber(a->base)) &&
+                      json_add(root, "block", json_matrix(a->block, a->nblocks, a->nlevels)) &&
+                      json_add(root, "link", json_matrix(a->link, a->nblocks, a->nlevels)) &&
+                      json_add(root, "codec", json_matrix(a->codec, a->nblocks, CODEC_COUNT)) &&
+                      json_add(root, "links", cJSON_CreateBool(a->links)) &&
+                      json_add(root, "codecs", cJSON_CreateBool(a->codecs)) &&
+                      json_add(root, "samples", cJSON_CreateNumber(a->samples)) &&
+                      json_add(root, "fit_error", cJSON_CreateNumber(a->fit_error)) &&
+                      json_add(root, "held_out_error", cJSON_CreateNumber(a->held_out_error)) &&
+                      json_add(root, "held_out_worst", cJSON_CreateNumber(a->held_out_worst));
+    return json_text(root, good);
 }
 
 /* Rows of costs: finite, from 0 on. Costs of levels must not fall. */

@@ -1,7 +1,7 @@
 /* The preprocessing that a model records, as JSON and as a check. */
 #include "common/image.h"
 
-#include <cjson/cJSON.h>
+#include "common/json.h"
 
 #include <limits.h>
 #include <math.h>
@@ -64,7 +64,6 @@ static cJSON *number(float value) {
 }
 
 char *image_preproc_json(const struct image_preproc *preproc) {
-    char *text = NULL;
     cJSON *root = cJSON_CreateObject();
     bool ok = cJSON_AddNumberToObject(root, "channels", preproc->c) &&
               cJSON_AddNumberToObject(root, "height", preproc->h) &&
@@ -76,9 +75,7 @@ char *image_preproc_json(const struct image_preproc *preproc) {
     for (int k = 0; ok && k < preproc->c; k++)
         ok = cJSON_AddItemToArray(mean, number(preproc->mean[k])) &&
              cJSON_AddItemToArray(std, number(preproc->std[k]));
-    if (ok) text = cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
-    return text;
+    return json_text(root, ok);
 }
 
 /* Index of the text among the names, or -1. */

@@ -1,6 +1,8 @@
 #include "common/json.h"
 
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 static const int64_t EXACT = (int64_t)1 << 53; /* cJSON keeps numbers as doubles */
 
@@ -75,4 +77,18 @@ cJSON *json_matrix(const double *values, int rows, int columns) {
             matrix = NULL;
         }
     return matrix;
+}
+
+char *json_text(cJSON *root, bool good) {
+    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
+    cJSON_Delete(root);
+    return text;
+}
+
+enum status json_print(cJSON *root, bool good, struct err *err) {
+    char *text = json_text(root, good);
+    if (!text) return err_memory(err, "JSON");
+    const bool written = puts(text) >= 0;
+    free(text);
+    return written ? STATUS_OK : err_errno(err, "standard output");
 }

@@ -31,4 +31,10 @@ bool json_append(cJSON *array, cJSON *item);
 /* [rows][columns] numbers as a list of lists, or NULL. */
 cJSON *json_matrix(const double *values, int rows, int columns);
 
+/* Both free `root`; `good`: it was built whole. The first: as text without blanks,
+ * malloc'ed, NULL if not good or without memory. */
+char *json_text(cJSON *root, bool good);
+/* The second: as a line on standard output. */
+enum status json_print(cJSON *root, bool good, struct err *err) MUST_CHECK;
+
 #endif

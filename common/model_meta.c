@@ -25,17 +25,11 @@ static bool put(struct model_meta *meta, const char *key, char *text) {
     return true;
 }
 
-static char *print_and_delete(cJSON *root, bool good) {
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    return text;
-}
-
 static char *labels_text(const struct model *model) {
     cJSON *list = cJSON_CreateArray();
     bool good = list != NULL;
     for (int i = 0; good && i < model->nlabels; i++) good = json_append(list, cJSON_CreateString(model->labels[i]));
-    return print_and_delete(list, good);
+    return json_text(list, good);
 }
 
 /* Floats are written with the digits that bring them back. */
@@ -53,7 +47,7 @@ static char *levels_text(const struct levels *levels) {
     for (int l = 0; good && l < levels->nlevels; l++)
         good = json_append(ratio, float_item(levels->ratio[l])) &&
                json_append(keep, cJSON_CreateIntArray(levels->keep + (ptrdiff_t)l * levels->ngroups, levels->ngroups));
-    return print_and_delete(root, good);
+    return json_text(root, good);
 }
 
 static char *slice_text(const struct model *model) {
@@ -66,7 +60,7 @@ static char *slice_text(const struct model *model) {
     for (int i = 0; good && i < model->ends.nincoming; i++)
         good = json_append(incoming, cJSON_CreateIntArray((int[]){model->ends.incoming[i].channels,
                                                                   model->ends.incoming[i].unit}, 2));
-    return print_and_delete(root, good);
+    return json_text(root, good);
 }
 
 static char *format_text(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -140,7 +140,7 @@ enum status portfolio_load(struct model **model, const char *path, const char *v
 
 /* ---- writing ---- */
 
-static char *list_json(const struct portfolio *p) {
+cJSON *portfolio_json(const struct portfolio *p) {
     cJSON *list = cJSON_CreateArray();
     bool good = list != NULL;
     for (int i = 0; good && i < p->nvariants; i++) {
@@ -153,9 +153,9 @@ static char *list_json(const struct portfolio *p) {
                json_add(o, "multiply_adds", cJSON_CreateNumber(v->multiply_adds)) &&
                (v->accuracy < 0 || json_add(o, "accuracy", cJSON_CreateNumber(v->accuracy)));
     }
-    char *text = good ? cJSON_PrintUnformatted(list) : NULL;
+    if (good) return list;
     cJSON_Delete(list);
-    return text;
+    return NULL;
 }
 
 static enum status add_tensor(struct safetensors_tensor *t, struct portfolio_variant *v, const struct model *model,
@@ -189,7 +189,7 @@ enum status portfolio_write(struct portfolio *p, struct model *const *models, co
         tensors[i].name = names[i];
         status = add_tensor(&tensors[i], &p->variants[i], models[i], err);
     }
-    if (!status && !(list = list_json(p))) status = err_memory(err, "portfolio");
+    if (!status && !(list = json_text(portfolio_json(p), true))) status = err_memory(err, "portfolio");
     const struct safetensors_pair pairs[] = {{"format", "espalier-portfolio"}, {"version", "1"}, {"variants", list}};
     if (!status) status = safetensors_write(path, tensors, p->nvariants, pairs, 3, err);
     for (int i = 0; i < p->nvariants; i++) free((void *)tensors[i].data);

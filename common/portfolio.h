@@ -11,6 +11,7 @@
 #define ESPALIER_PORTFOLIO_H
 
 #include "common/err.h"
+#include "common/json.h"
 #include "common/model.h"
 
 #include <stdbool.h>
@@ -34,6 +35,8 @@ bool portfolio_is(const char *path);
 enum status portfolio_parse(struct portfolio *portfolio, const struct safetensors *file, struct err *err) MUST_CHECK;
 /* The list alone. */
 enum status portfolio_read(struct portfolio *portfolio, const char *path, struct err *err) MUST_CHECK;
+/* The list of variants as its metadata has it, or NULL. */
+cJSON *portfolio_json(const struct portfolio *portfolio);
 /* By name, or by number from 0 on. */
 enum status portfolio_find(const struct portfolio *portfolio, const char *variant, int *index,
                            struct err *err) MUST_CHECK;

@@ -76,9 +76,7 @@ static bool fill(cJSON *root, const struct profile *p) {
 
 char *profile_json(const struct profile *p) {
     cJSON *root = cJSON_CreateObject();
-    char *text = root && fill(root, p) ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    return text;
+    return json_text(root, root && fill(root, p));
 }
 
 static bool read_codecs(const cJSON *object, double *ns) {

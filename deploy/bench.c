@@ -130,6 +130,8 @@ static enum status run(struct runner *r, struct bench *b, struct err *err) {
     b->isa = d->kernels->isa;
     b->threads = pool_threads(d->pool);
     b->random = d->random;
+    for (int i = 0; i < d->model->net->nlayers; i++)
+        b->weight_bytes += net_weight_count(&d->model->net->layers[i]) * sizeof(float);
     b->engine_bytes = engine_bytes(r->engine);
     b->one_plan = r->options->one_plan;
     b->ntimes = b->one_plan ? 1 : nlevels;

@@ -2,6 +2,7 @@
 #ifndef ESPALIER_BENCH_H
 #define ESPALIER_BENCH_H
 
+#include "common/json.h"
 #include "deploy/device.h"
 
 #include <stdbool.h>
@@ -29,6 +30,7 @@ struct bench {
     int threads;
     bool random; /* weights from a seed, no trained model */
     double peak_gflops, read_gbs;
+    size_t weight_bytes; /* of the model */
     size_t engine_bytes;
     size_t resident_max; /* of the process, so far: getrusage's; 0: not known */
     double create_ms; /* packing the weights and all else before the first run */
@@ -52,7 +54,7 @@ enum status bench_run(struct bench **bench, const struct device *device, const s
                       struct err *err) MUST_CHECK;
 void bench_destroy(struct bench **bench);
 void bench_print(const struct bench *bench, const struct model *model, FILE *out);
-/* One JSON object, malloc'ed; NULL without memory. */
-char *bench_json(const struct bench *bench, const struct model *model);
+/* One object; NULL without memory. */
+cJSON *bench_json(const struct bench *bench, const struct model *model);
 
 #endif

@@ -1,7 +1,5 @@
 #include "deploy/bench.h"
 
-#include "common/json.h"
-
 /* Effective: operations of the direct convolution over time. */
 static double gflops(double multiply_adds, double ms) { return ms > 0 ? 2 * multiply_adds / ms / 1e6 : 0; }
 
@@ -22,9 +20,11 @@ static void print_layers(const struct bench *b, const struct model *model, FILE 
 }
 
 void bench_print(const struct bench *b, const struct model *model, FILE *out) {
-    fprintf(out, "%s, %d thread%s: peak %.1f GFLOP/s, reads %.1f GB/s; engine %.1f MB, ready in %.1f ms, peak memory %.1f MB%s\n",
+    fprintf(out, "%s, %d thread%s: peak %.1f GFLOP/s, reads %.1f GB/s; engine %.1f MB, ready in %.1f ms, peak memory %.1f MB, "
+            "%.2f times the weights%s\n",
             b->isa, b->threads, b->threads == 1 ? "" : "s", b->peak_gflops, b->read_gbs, (double)b->engine_bytes / 1e6,
-            b->create_ms, (double)b->resident_max / 1e6, b->random ? "; random weights" : "");
+            b->create_ms, (double)b->resident_max / 1e6, (double)b->resident_max / (double)b->weight_bytes,
+            b->random ? "; random weights" : "");
     fprintf(out, "level  ratio  median ms     min ms  of first  multiply-adds  of first   GFLOP/s  of peak  runs\n");
     for (int i = 0; i < b->ntimes; i++) {
         const struct bench_time *t = &b->times[i], *first = &b->times[0];
@@ -95,18 +95,17 @@ static cJSON *switches_json(const struct bench *b) {
     return NULL;
 }
 
-char *bench_json(const struct bench *b, const struct model *model) {
+cJSON *bench_json(const struct bench *b, const struct model *model) {
     cJSON *o = cJSON_CreateObject();
-    char *text = NULL;
-    if (o && json_add(o, "isa", cJSON_CreateString(b->isa)) && add_number(o, "threads", b->threads) &&
-        add_number(o, "peak_gflops", b->peak_gflops) && add_number(o, "read_gbs", b->read_gbs) &&
-        add_number(o, "engine_bytes", (double)b->engine_bytes) && add_number(o, "create_ms", b->create_ms) &&
-        add_number(o, "peak_memory_bytes", (double)b->resident_max) &&
-        json_add(o, "random_weights", cJSON_CreateBool(b->random)) &&
-        json_add(o, b->one_plan ? "plan" : "levels", list_json(b, model, b->ntimes, time_json)) &&
-        (!b->nlayers || json_add(o, "layers", list_json(b, model, b->nlayers, layer_json))) &&
-        (!b->switches.n || json_add(o, "switch_us", switches_json(b))))
-        text = cJSON_PrintUnformatted(o);
+    const bool good = o && json_add(o, "isa", cJSON_CreateString(b->isa)) && add_number(o, "threads", b->threads) &&
+                      add_number(o, "peak_gflops", b->peak_gflops) && add_number(o, "read_gbs", b->read_gbs) &&
+                      add_number(o, "weight_bytes", (double)b->weight_bytes) && add_number(o, "engine_bytes", (double)b->engine_bytes) && add_number(o, "create_ms", b->create_ms) &&
+                      add_number(o, "peak_memory_bytes", (double)b->resident_max) &&
+                      json_add(o, "random_weights", cJSON_CreateBool(b->random)) &&
+                      json_add(o, b->one_plan ? "plan" : "levels", list_json(b, model, b->ntimes, time_json)) &&
+                      (!b->nlayers || json_add(o, "layers", list_json(b, model, b->nlayers, layer_json))) &&
+                      (!b->switches.n || json_add(o, "switch_us", switches_json(b)));
+    if (good) return o;
     cJSON_Delete(o);
-    return text;
+    return NULL;
 }

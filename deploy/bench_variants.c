@@ -111,11 +111,8 @@ static enum status print(const struct measurement *m, bool json, struct err *err
                     json_add(o, "switch_us", cJSON_CreateNumber(c->switch_us)) &&
                     json_add(o, "load_ms", cJSON_CreateNumber(c->load_ms)) &&
                     json_add(o, "resident_mib", cJSON_CreateNumber(c->resident_mib));
-        char *text = good ? cJSON_PrintUnformatted(o) : NULL;
-        cJSON_Delete(o);
-        if (!text) return err_memory(err, "JSON");
-        puts(text);
-        free(text);
+        const enum status status = json_print(o, good, err);
+        if (status) return status;
     }
     return STATUS_OK;
 }

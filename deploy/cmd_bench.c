@@ -1,26 +1,19 @@
 /* bench: latency of every level on this device. */
 #include "deploy/commands.h"
 
+#include "common/json.h"
 #include "common/options.h"
 #include "common/portfolio.h"
 #include "deploy/bench.h"
 #include "deploy/bench_variants.h"
-
-#include <stdlib.h>
 
 static enum status report(const struct device *device, const struct bench_options *options, bool json,
                           struct err *err) {
     struct bench *bench = NULL;
     enum status status = bench_run(&bench, device, options, err);
     if (status) return status;
-    if (json) {
-        char *text = bench_json(bench, device->model);
-        if (text) puts(text);
-        else status = err_memory(err, "JSON");
-        free(text);
-    } else {
-        bench_print(bench, device->model, stdout);
-    }
+    if (json) status = json_print(bench_json(bench, device->model), true, err);
+    else bench_print(bench, device->model, stdout);
     bench_destroy(&bench);
     return status;
 }

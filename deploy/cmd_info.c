@@ -4,8 +4,12 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/options.h"
+#include "common/pool.h"
 #include "common/portfolio.h"
+#include "deploy/device.h"
 #include "deploy/info.h"
+#include "deploy/kernels/cpu.h"
+#include "deploy/kernels/table.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -16,8 +20,10 @@
 static void print_head(const struct info *info) {
     const struct model *m = info->model;
     const struct image_preproc *p = &m->preproc;
-    printf("%s: %d layers, %d %s, %.0f parameters, %zu bytes\n", info->path, m->net->nlayers, m->net->classes,
-           m->ends.outgoing ? "values out" : "classes", info->parameters, m->file->length);
+    printf("%s: %d layers, %d %s, %.0f parameters", info->path, m->net->nlayers, m->net->classes,
+           m->ends.outgoing ? "values out" : "classes", info->parameters);
+    if (m->file) printf(", %zu bytes\n", m->file->length);
+    else printf(", not trained\n");
     if (m->ends.nincoming) printf("takes a feature map of %dx%dx%d", m->net->input.w, m->net->input.h, m->net->input.c);
     else printf("takes images of %dx%dx%d", m->net->input.w, m->net->input.h, m->net->input.c);
     if (!m->ends.nincoming) {
@@ -143,25 +149,14 @@ static enum status read_latency(const struct portfolio *p, const char *path, dou
 }
 
 static enum status print_variants_json(const struct portfolio *p, const double *ms, struct err *err) {
-    cJSON *list = cJSON_CreateArray();
-    bool good = list != NULL;
-    for (int i = 0; good && i < p->nvariants; i++) {
-        const struct portfolio_variant *v = &p->variants[i];
-        cJSON *o = cJSON_CreateObject();
-        good = json_append(list, o) && json_add(o, "name", cJSON_CreateString(v->name)) &&
-               json_add(o, "sparsity", cJSON_CreateNumber(v->sparsity)) &&
-               json_add(o, "bytes", cJSON_CreateNumber((double)v->bytes)) &&
-               json_add(o, "parameters", cJSON_CreateNumber(v->parameters)) &&
-               json_add(o, "multiply_adds", cJSON_CreateNumber(v->multiply_adds)) &&
-               (v->accuracy < 0 || json_add(o, "accuracy", cJSON_CreateNumber(v->accuracy))) &&
-               (ms[i] < 0 || json_add(o, "ms", cJSON_CreateNumber(ms[i])));
+    cJSON *root = cJSON_CreateObject(), *list = portfolio_json(p), *variant;
+    bool good = root && json_add(root, "variants", list);
+    if (!good) list = NULL;
+    cJSON_ArrayForEach(variant, list) {
+        if (*ms >= 0) good = good && json_add(variant, "ms", cJSON_CreateNumber(*ms));
+        ms++;
     }
-    char *text = good ? cJSON_PrintUnformatted(list) : NULL;
-    cJSON_Delete(list);
-    if (!text) return err_memory(err, "JSON");
-    printf("{\"variants\":%s}\n", text);
-    free(text);
-    return STATUS_OK;
+    return json_print(root, good, err);
 }
 
 static enum status portfolio_info(const char *path, const char *profile, bool json, struct err *err) {
@@ -185,6 +180,21 @@ static enum status portfolio_info(const char *path, const char *profile, bool js
     return STATUS_OK;
 }
 
+static enum status device_info(bool json, struct err *err) {
+    char processor[64];
+    cpu_describe(processor);
+    const char *kernels = kernels_best()->isa;
+    if (!json) {
+        printf("processor: %s; runs the %s kernels, %d thread(s)\n", processor, kernels, pool_default_threads());
+        return STATUS_OK;
+    }
+    cJSON *root = cJSON_CreateObject();
+    const bool good = root && json_add(root, "processor", cJSON_CreateString(processor)) &&
+                      json_add(root, "kernels", cJSON_CreateString(kernels)) &&
+                      json_add(root, "threads", cJSON_CreateNumber(pool_default_threads()));
+    return json_print(root, good, err);
+}
+
 enum status cmd_info(int argc, char **argv, struct err *err) {
     bool json = false;
     const char *variant = NULL, *profile = NULL;
@@ -195,20 +205,23 @@ enum status cmd_info(int argc, char **argv, struct err *err) {
         {0},
     };
     const struct options_command usage = {
-        "info MODEL", "Layers, blocks and cut points, prune groups, levels, and what else a model file holds.", options, 1, 1};
+        "info [MODEL | CFG | PORTFOLIO]",
+        "Layers, blocks and cut points, prune groups, levels, and what else a model file holds; without one, what this "
+        "device has.", options, 0, 1};
     int positional, help;
     enum status status = options_parse(&usage, argc, argv, &positional, &help, err);
     if (status || help) return status;
+    if (positional == 0 && (variant || profile))
+        return err_set(err, STATUS_USAGE, "%s is of a portfolio, and none is given", variant ? "--variant" : "--profile");
+    if (positional == 0) return device_info(json, err);
     struct model *model;
     struct info info;
     if (!variant && portfolio_is(argv[0])) return portfolio_info(argv[0], profile, json, err);
-    if ((status = portfolio_load(&model, argv[0], variant, 0, err))) return status;
+    const struct device_options device = {.model = argv[0], .cfg = true, .variant = variant};
+    if ((status = device_load(&model, &device, 0, err))) return status;
     status = info_gather(&info, argv[0], model, err);
     if (!status && json) {
-        char *text = info_json(&info);
-        if (text) puts(text);
-        else status = err_memory(err, "JSON");
-        free(text);
+        status = json_print(info_json(&info), true, err);
     } else if (!status) {
         print_head(&info);
         print_layers(&info);

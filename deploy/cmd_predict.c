@@ -110,19 +110,14 @@ static bool add_clock(cJSON *object, const struct predictor *p) {
 }
 
 static enum status print_json(const struct predictor *p, const char *path, double ms, double load_ms, struct err *err) {
-    char number[16], *text = NULL;
+    char number[16];
     cJSON *object = cJSON_CreateObject();
-    if (object && json_add(object, "file", cJSON_CreateString(path)) &&
-        json_add(object, "probs", cJSON_CreateFloatArray(p->probs, p->classes)) &&
-        json_add(object, "label", cJSON_CreateString(label_of(p, p->ranking[0], number))) &&
-        json_add(object, "ms", cJSON_CreateNumber(ms)) && json_add(object, "load_ms", cJSON_CreateNumber(load_ms)) &&
-        json_add(object, "top", top_list(p)) && (!p->clock || add_clock(object, p)))
-        text = cJSON_PrintUnformatted(object);
-    cJSON_Delete(object);
-    if (!text) return err_memory(err, "JSON");
-    puts(text);
-    free(text);
-    return STATUS_OK;
+    const bool good = object && json_add(object, "file", cJSON_CreateString(path)) &&
+                      json_add(object, "probs", cJSON_CreateFloatArray(p->probs, p->classes)) &&
+                      json_add(object, "label", cJSON_CreateString(label_of(p, p->ranking[0], number))) &&
+                      json_add(object, "ms", cJSON_CreateNumber(ms)) && json_add(object, "load_ms", cJSON_CreateNumber(load_ms)) &&
+                      json_add(object, "top", top_list(p)) && (!p->clock || add_clock(object, p));
+    return json_print(object, good, err);
 }
 
 static void print_text(const struct predictor *p, const char *path, double ms, double load_ms) {

@@ -76,8 +76,7 @@ static enum status measure_variants(struct device_options o, const struct measur
         if (!status) status = add_variant(list, profile, o.variant, err);
         profile_destroy(&profile);
     }
-    *text = status ? NULL : cJSON_PrintUnformatted(root);
-    cJSON_Delete(root);
+    *text = json_text(root, !status);
     return status || *text ? status : err_memory(err, "JSON");
 }
 

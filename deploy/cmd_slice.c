@@ -55,12 +55,7 @@ static enum status print_slice(const struct cutting *c, int k, const char *path,
     bool good = root && json_add(root, "file", cJSON_CreateString(path)) &&
                 json_add(root, "layers", cJSON_CreateIntArray(layers, 2)) &&
                 json_add(root, "blocks", cJSON_CreateIntArray(numbers, 2));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    if (!text) return err_memory(err, "JSON");
-    puts(text);
-    free(text);
-    return STATUS_OK;
+    return json_print(root, good, err);
 }
 
 static enum status write_slices(const struct cutting *c, struct err *err) {

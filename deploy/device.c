@@ -37,6 +37,11 @@ static bool is_cfg(const char *path) {
     return n > 4 && strcmp(path + n - 4, ".cfg") == 0;
 }
 
+enum status device_load(struct model **model, const struct device_options *o, unsigned how, struct err *err) {
+    return o->cfg && is_cfg(o->model) ? load_cfg(model, o->model, err)
+                                      : portfolio_load(model, o->model, o->variant, how, err);
+}
+
 enum status device_open(struct device *device, const struct device_options *o, struct err *err) {
     struct device d = {.cache = o->cache, .low_memory = o->low_memory};
     const unsigned how = (o->cache ? MODEL_UNVERIFIED : 0) | (o->low_memory ? MODEL_LOW_MEMORY : 0);
@@ -45,7 +50,7 @@ enum status device_open(struct device *device, const struct device_options *o, s
     d.kernels = kernels_best();
     if (!status) status = pool_create(&d.pool, o->threads, err);
     d.random = o->cfg && is_cfg(o->model);
-    if (!status) status = d.random ? load_cfg(&d.model, o->model, err) : portfolio_load(&d.model, o->model, o->variant, how, err);
+    if (!status) status = device_load(&d.model, o, how, err);
     if (!status) status = make_plan(&d, o, err);
     if (status) device_close(&d);
     else *device = d;

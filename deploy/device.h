@@ -34,6 +34,9 @@ struct device {
     bool random; /* the model is a cfg with random weights */
 };
 
+/* Its model alone: `how` as model_load_how has it; a cfg gets random weights, if the options allow one. */
+enum status device_load(struct model **model, const struct device_options *options, unsigned how,
+                        struct err *err) MUST_CHECK;
 enum status device_open(struct device *device, const struct device_options *options, struct err *err) MUST_CHECK;
 void device_close(struct device *device);
 /* What an engine for the device's model begins with. */

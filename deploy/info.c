@@ -57,6 +57,12 @@ static cJSON *layer_json(const struct info *info, int i) {
                 json_add(o, "in", shape_json(l->in)) && json_add(o, "out", shape_json(l->out)) &&
                 json_add(o, "inputs", cJSON_CreateIntArray(l->inputs, l->ninputs)) &&
                 json_add(o, "multiply_adds", cJSON_CreateNumber(net_multiply_adds(l)));
+    if (l->kind == NET_CONVOLUTIONAL || l->kind == NET_CONNECTED)
+        good = good && json_add(o, "batch_normalize", cJSON_CreateBool(l->batch_normalize));
+    if (l->kind == NET_CONVOLUTIONAL)
+        good = good && json_add(o, "size", cJSON_CreateNumber(l->size)) &&
+               json_add(o, "stride", cJSON_CreateNumber(l->stride)) && json_add(o, "pad", cJSON_CreateNumber(l->pad)) &&
+               json_add(o, "conv_groups", cJSON_CreateNumber(l->groups));
     for (int s = 0; good && s < n; s++) good = json_append(groups, cJSON_CreateNumber(segments[s].group));
     if (good) return o;
     cJSON_Delete(o);
@@ -116,7 +122,7 @@ static bool add_raw(cJSON *root, const char *key, char *text) {
     return good;
 }
 
-char *info_json(const struct info *info) {
+cJSON *info_json(const struct info *info) {
     const struct model *m = info->model;
     cJSON *root = cJSON_CreateObject();
     bool good = root && json_add(root, "file", cJSON_CreateString(info->path)) &&
@@ -139,7 +145,7 @@ char *info_json(const struct info *info) {
         good = json_add(root, "parent", cJSON_CreateString(m->parent)) &&
                json_add(root, "first_layer", cJSON_CreateNumber(m->first_layer)) &&
                json_add(root, "first_block", cJSON_CreateNumber(m->first_block));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
+    if (good) return root;
     cJSON_Delete(root);
-    return text;
+    return NULL;
 }

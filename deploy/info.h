@@ -3,6 +3,7 @@
 #define ESPALIER_INFO_H
 
 #include "common/err.h"
+#include "common/json.h"
 #include "common/model.h"
 
 #include <stdbool.h>
@@ -20,7 +21,7 @@ struct info {
 enum status info_gather(struct info *info, const char *path, const struct model *model, struct err *err) MUST_CHECK;
 /* The prune groups of a layer's output: "3", or "1+4" for a concatenation. */
 void info_groups_text(const struct info *info, int layer, char *text, size_t size);
-/* Malloc'ed; NULL if memory ran out. */
-char *info_json(const struct info *info);
+/* NULL if memory ran out. */
+cJSON *info_json(const struct info *info);
 
 #endif

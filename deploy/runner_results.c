@@ -104,12 +104,7 @@ static enum status print_json(const struct runner *r, const struct frame *f, str
         good = good && cJSON_AddStringToObject(o, "levels", levels) && cJSON_AddStringToObject(o, "links", links) &&
                cJSON_AddNumberToObject(o, "attempts", f->attempt);
     }
-    char *text = good ? cJSON_PrintUnformatted(o) : NULL;
-    cJSON_Delete(o);
-    if (!text) return err_memory(err, "result");
-    bool written = puts(text) >= 0;
-    cJSON_free(text);
-    return written ? STATUS_OK : err_errno(err, "standard output");
+    return json_print(o, good, err);
 }
 
 static enum tally_outcome outcome_of(const struct frame *f) {

@@ -259,7 +259,5 @@ char *scenario_json(const struct scenario *s, const double *due_s, int nframes) 
                 cJSON_AddNumberToObject(root, "seed", s->seed) && cJSON_AddNumberToObject(root, "load", s->load) &&
                 add_hosts(root, s) && add_events(root, s) &&
                 json_add(root, "due", cJSON_CreateDoubleArray(due_s, nframes));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    return text;
+    return json_text(root, good);
 }

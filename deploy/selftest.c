@@ -2,6 +2,7 @@
 
 #include "common/bn.h"
 #include "common/log.h"
+#include "common/median.h"
 #include "common/random.h"
 #include "deploy/engine.h"
 #include "deploy/kernels/check.h"
@@ -162,11 +163,6 @@ static enum status check_golden(struct selftest *t, struct golden *g, const stru
     return STATUS_OK;
 }
 
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static enum status time_switches(struct selftest *t, struct golden *g, FILE *out, struct err *err) {
     enum { SWITCHES = 1000 };
     struct engine *engine;
@@ -180,8 +176,7 @@ static enum status time_switches(struct selftest *t, struct golden *g, FILE *out
         engine_set_plan(engine, g->plan);
         us[i] = (log_now_s() - start) * 1e6;
     }
-    qsort(us, SWITCHES, sizeof *us, compare);
-    t->switch_us = us[SWITCHES / 2];
+    t->switch_us = median(us, SWITCHES);
     fprintf(out, "%s level switch: median %.2f us of %d\n", t->switch_us < 50 ? "ok  " : "slow", t->switch_us, SWITCHES);
     engine_destroy(&engine);
     return STATUS_OK;

@@ -105,12 +105,7 @@ static enum status print_json(const struct timing *t, const struct timing_config
                 add(root, "multiply_adds", t->multiply_adds) && add(root, "peak_mib", t->peak_mib) &&
                 add(root, "peak_gflops", t->peak_flops / 1e9) &&
                 (!config->layers || add_layers(root, t));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    if (!text) return err_memory(err, "JSON");
-    puts(text);
-    free(text);
-    return STATUS_OK;
+    return json_print(root, good, err);
 }
 
 enum status cmd_bench(int argc, char **argv, struct err *err) {

@@ -62,12 +62,7 @@ static enum status print_json(const struct arguments *a, const struct outcome *o
                 json_add(root, "multiply_adds_before", cJSON_CreateNumber(o->before.multiply_adds)) &&
                 json_add(root, "seconds", cJSON_CreateNumber(o->seconds)) &&
                 json_add(root, "layers", layers_json(o->result));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    if (!text) return err_memory(err, "JSON");
-    puts(text);
-    free(text);
-    return STATUS_OK;
+    return json_print(root, good, err);
 }
 
 static void print(const struct arguments *a, const struct outcome *o, const struct model *small) {

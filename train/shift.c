@@ -66,9 +66,7 @@ static char *settings_json(const struct shift *s, const struct cfg *cfg) {
                 json_add(root, "precision", cJSON_CreateNumber(c->train.precision)) &&
                 json_add(root, "rewind", cJSON_CreateNumber(c->rewind)) &&
                 json_add(root, "share", cJSON_CreateNumber(c->share));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    return text;
+    return json_text(root, good);
 }
 
 static enum status write_text(const char *path, const char *text, struct err *err) {
@@ -324,11 +322,8 @@ static enum status print_json(const struct shift *s, struct err *err) {
                     json_add(o, "seconds", cJSON_CreateNumber(s->making_s[i])) &&
                     (v->accuracy < 0 || (json_add(o, "accuracy", cJSON_CreateNumber(v->accuracy)) &&
                                          json_add(o, "sparse_accuracy", cJSON_CreateNumber(s->sparse_accuracy[i]))));
-        char *text = good ? cJSON_PrintUnformatted(o) : NULL;
-        cJSON_Delete(o);
-        if (!text) return err_memory(err, "JSON");
-        puts(text);
-        free(text);
+        const enum status status = json_print(o, good, err);
+        if (status) return status;
     }
     return STATUS_OK;
 }

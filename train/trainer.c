@@ -101,9 +101,7 @@ static char *settings_json(const struct trainer *t) {
     good = good && json_add(root, "precision", cJSON_CreateString(precision_name(c->precision)));
     good = good && json_add(root, "robust", cJSON_CreateString(robust_name(c->robust.mode)));
     good = good && json_add(root, "order", cJSON_CreateString(order_name(c->order)));
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    return text;
+    return json_text(root, good);
 }
 
 /* Number of steps, and of steps in an epoch. */
@@ -516,9 +514,7 @@ static char *training_json(const struct trainer *t, const double *uniform, const
                json_add(root, "accuracy_model_worst", cJSON_CreateNumber(t->model->accuracy->held_out_worst)) &&
                json_add(root, "measured_images", cJSON_CreateNumber(t->model->accuracy->samples)) && add_test(root, test);
     }
-    char *text = good ? cJSON_PrintUnformatted(root) : NULL;
-    cJSON_Delete(root);
-    return text;
+    return json_text(root, good);
 }
 
 static enum status calibrate(struct trainer *t, struct err *err) {

@@ -27,7 +27,9 @@ activation=linear
 "$deploy" bench "$work/random.cfg" --threads 1 --seconds .01 --json >"$work/cfg.json"
 "$deploy" profile "$model" --repeats 3 >"$work/profile.json"
 "$deploy" profile "$model" --repeats 3 -o "$work/other.json"
+began=$(date +%s)
 "$deploy" selftest --json 2>"$work/checks" >"$work/selftest.json"
+[ $(($(date +%s) - began)) -lt 60 ] || fail "selftest takes a minute"
 python3 - "$work" <<'P'
 import json, sys
 def load(name): return json.load(open(sys.argv[1] + '/' + name))
