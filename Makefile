@@ -226,7 +226,7 @@ check-aarch64:
 CROSS_BIN := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernels/check_*.c tests/unit/test_engine*.c))
 check-cross: deploy $(CROSS_BIN)
 	$(Q)tests/packages.sh qemu-user
-	$(Q)QEMU_LD_PREFIX=/ RUN="qemu-$(ARCH)" tests/run.sh $(B) $(CROSS_BIN) $(wildcard tests/cli/predict_*.sh)
+	$(Q)QEMU_LD_PREFIX=/ RUN="qemu-$(ARCH)" tests/run.sh $(B) $(CROSS_BIN) $(wildcard tests/cli/predict_*.sh tests/cli/info_*.sh tests/cli/static.sh)
 
 ## bench-train: training's images per second and memory beside PyTorch's, a quarter of an hour; BENCH=--help
 bench-train: train $(DEPS)-bench-train

@@ -24,6 +24,7 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { COUNTED = 0 };
 static atomic_long allocations, alive, fail_at;
+static size_t largest;
 #else
 enum { COUNTED = 1 };
 static atomic_long allocations, alive;
@@ -35,8 +36,11 @@ void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 void __libc_free(void *);
 
-static bool refused(void) {
+static size_t largest; /* that was asked for */
+
+static bool refused(size_t n) {
     allocations++;
+    if (n > largest) largest = n;
     if (fail_at > 0 && --fail_at == 0) {
         errno = ENOMEM;
         return true;
@@ -49,11 +53,11 @@ static void *counted(void *p) {
     return p;
 }
 
-void *malloc(size_t n) { return refused() ? NULL : counted(__libc_malloc(n)); }
-void *calloc(size_t n, size_t size) { return refused() ? NULL : counted(__libc_calloc(n, size)); }
-void *aligned_alloc(size_t align, size_t n) { return refused() ? NULL : counted(__libc_memalign(align, n)); }
+void *malloc(size_t n) { return refused(n) ? NULL : counted(__libc_malloc(n)); }
+void *calloc(size_t n, size_t size) { return refused(n * size) ? NULL : counted(__libc_calloc(n, size)); }
+void *aligned_alloc(size_t align, size_t n) { return refused(n) ? NULL : counted(__libc_memalign(align, n)); }
 void *realloc(void *p, size_t n) {
-    if (refused()) return NULL;
+    if (refused(n)) return NULL;
     return p ? __libc_realloc(p, n) : counted(__libc_realloc(p, n));
 }
 void free(void *p) {
@@ -142,10 +146,34 @@ static void test_failed_allocations_leave_nothing_behind(void **state) {
     fixture_free(&f);
 }
 
+static void test_what_exceeds_the_limit_is_refused_before_it_is_taken(void **state) {
+    (void)state;
+    skip_unless_counted();
+    struct fixture f = fixture_make(NULL);
+    struct engine_config config = engine_defaults();
+    struct engine *engine = NULL;
+    struct err err;
+    assert_int_equal(engine_create(&engine, f.model, &config, &err), STATUS_OK);
+    const size_t bytes = engine_bytes(engine);
+    engine_destroy(&engine);
+    for (size_t limit = bytes; limit > 100; limit = limit == bytes ? bytes - 1 : limit / 2) {
+        const long before = alive;
+        config.max_bytes = limit;
+        largest = 0;
+        assert_int_equal(engine_create(&engine, f.model, &config, &err), limit == bytes ? STATUS_OK : STATUS_LIMIT);
+        assert_true(largest <= limit || largest < 4096); /* what is small is not weights or maps */
+        if (limit < bytes) assert_non_null(strstr(err.text, "needs more memory than the limit of"));
+        engine_destroy(&engine);
+        assert_int_equal(alive, before);
+    }
+    fixture_free(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs_and_switches_allocate_nothing),
         cmocka_unit_test(test_failed_allocations_leave_nothing_behind),
+        cmocka_unit_test(test_what_exceeds_the_limit_is_refused_before_it_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

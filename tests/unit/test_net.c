@@ -78,6 +78,14 @@ static void refuses_by_name_and_line(void **state) {
 }
 
 /* Whatever Darknet knows and Espalier does not run. */
+static void refuses_what_would_overflow(void **state) {
+    (void)state;
+    refuses("[net]\nwidth=16384\nheight=16384\nchannels=16\n[convolutional]\nfilters=8\n",
+            "t.cfg:1: [net] asks for an input of more values than are supported");
+    refuses("[net]\nwidth=16000\nheight=16000\nchannels=3\n[convolutional]\nfilters=64\nsize=3\npad=1\n",
+            "t.cfg:5: [convolutional] (layer 0) puts out more values than are supported");
+}
+
 static void refuses_what_is_darknets_alone(void **state) {
     (void)state;
     static const char *const sections[] = {"activation", "crnn",          "deconv", "deconvolutional", "detection", "gru",
@@ -380,6 +388,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_follow_darknet),
         cmocka_unit_test(refuses_by_name_and_line),
+        cmocka_unit_test(refuses_what_would_overflow),
         cmocka_unit_test(refuses_what_is_darknets_alone),
         cmocka_unit_test(cut_points),
         cmocka_unit_test(residual_streams_are_one_group),
