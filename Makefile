@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-pai bench-shift bench-slo bench-steady bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-pai bench-shift bench-link bench-slo bench-steady bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -251,6 +251,10 @@ bench-steady:
 ## bench-slo: the policies under disturbances on an emulated cluster, as root; SLO=--help, SLO=--table for finished rows
 bench-slo: $(if $(findstring --table,$(SLO)),,all $(DEPS)-demo)
 	$(Q)tests/bench/slo_table.py $(SLO)
+
+## bench-link: a device and a server on links of three rates, from finished rows; MODEL=FILE measures, as root
+bench-link:
+	$(Q)tests/bench/link.py $(if $(MODEL),run $(MODEL))
 
 ## bench: latency of the reference networks at every level, as shares of what the processor can do
 bench: deploy

@@ -19,6 +19,13 @@
 
 enum { PROFILE_MAX_BYTES = 64 << 20, REPEATS = 9, COMBINATIONS_MAX = 5000 };
 
+/* The fastest plan above the least accuracy at one cut of two hosts. */
+struct partition {
+    int level[2], link;
+    enum codec codec;
+    double ms, accuracy;
+};
+
 struct planning {
     const char *profiles; /* folder, or NULL */
     int level, threads;
@@ -35,6 +42,7 @@ struct planning {
     /* with a least accuracy: the plan that goes with the cuts */
     struct plan *plan, *trial;
     double plan_ms, plan_accuracy;
+    struct partition *partition; /* [nblocks] by the second host's first block */
 };
 
 /* ---- what is known --------------------------------------------------------------- */
@@ -150,7 +158,13 @@ static enum status try_cuts(struct planning *p, const int *first, struct err *er
                                            p->model->blocks->nblocks, nlevels, maps, err);
     if (!status) status = controller_optimum(controller, 0, p->trial, &ms, &accuracy, err);
     controller_destroy(&controller);
-    if (status || ms >= p->plan_ms) return status;
+    if (status) return status;
+    if (nhosts == 2) {
+        const struct plan *t = p->trial;
+        int b = first[1];
+        p->partition[b] = (struct partition){{t->level[0], t->level[b]}, t->link[b], t->codec[b], ms, accuracy};
+    }
+    if (ms >= p->plan_ms) return STATUS_OK;
     p->plan_ms = ms;
     p->plan_accuracy = accuracy;
     struct plan *swap = p->plan;
@@ -187,6 +201,7 @@ static enum status solve(struct planning *p, struct err *err) {
                        combinations, n, nhosts, COMBINATIONS_MAX);
     p->plan_ms = INFINITY;
     status = plan_create(&p->plan, n, 0, err);
+    if (!status && !(p->partition = calloc((size_t)n, sizeof *p->partition))) status = err_memory(err, "plan");
     if (!status) status = plan_create(&p->trial, n, 0, err);
     if (!status) status = each_cuts(p, 0, first, err);
     if (!status) p->value = placement_evaluate(p->placement, p->first);
@@ -231,6 +246,28 @@ static void print_blocks(const struct planning *p) {
         else printf(" %9s", "-");
         for (int h = 0; h < nhosts; h++) printf("  %9.3f", p->placement->compute[h * n + b]);
         printf("\n");
+    }
+}
+
+/* Bytes into the second host under a plan, before zlib. */
+static double planned_bytes(const struct planning *p, int block) {
+    const struct partition *t = &p->partition[block];
+    int crossing = t->level[0] > t->link ? t->level[0] : t->link;
+    if (t->level[1] > crossing) crossing = t->level[1];
+    const struct controller_map *m = &p->maps[block * p->model->levels->nlevels + crossing];
+    return (double)codec_raw_size(t->codec, m->c, m->hw);
+}
+
+/* Every partition point of two hosts, each with its own plan. */
+static void print_plans(const struct planning *p) {
+    printf("\ncut behind  plan  link    link kB  latency ms  accuracy   with at least %.2f%%\n", 100 * p->min_accuracy);
+    for (int b = 1; b < p->model->blocks->nblocks; b++) {
+        const struct partition *t = &p->partition[b];
+        char levels[16], link[16];
+        snprintf(levels, sizeof levels, "%d,%d", t->level[0], t->level[1]);
+        snprintf(link, sizeof link, "%d:%s", t->link, codec_name(t->codec));
+        printf("%10d  %4s  %-6s  %7.2f  %10.2f  %7.2f%%%s\n", p->model->blocks->block[b].first - 1, levels, link,
+               planned_bytes(p, b) / 1e3, t->ms, 100 * t->accuracy, b == p->first[1] ? "  <-" : "");
     }
 }
 
@@ -334,12 +371,14 @@ enum status cmd_plan(int argc, char **argv, struct err *err) {
     if (!status && !json) {
         print_blocks(&p);
         if (p.cluster->nworkers == 2) print_partitions(&p);
+        if (p.partition && p.cluster->nworkers == 2) print_plans(&p);
         print_choice(&p);
     }
     for (int h = 0; h < CLUSTER_MAX_WORKERS; h++) profile_destroy(&p.profile[h]);
     placement_destroy(&p.placement);
     plan_destroy(&p.plan);
     plan_destroy(&p.trial);
+    free(p.partition);
     free(p.maps);
     model_destroy(&p.model);
     cluster_destroy(&p.cluster);
