@@ -351,7 +351,8 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     c->decided_s = now_s;
     double limit_ms = c->config.slo_ms * (1 - c->config.margin / 2);
     struct planner_value now = value_of(c, c->choice, ahead), flowing = value_of(c, c->choice, 0);
-    double recent = traffic_now(c, now_s).recent;
+    struct traffic traffic = traffic_now(c, now_s);
+    double recent = traffic.recent;
     if (recent > 0 && ahead >= QUEUE_BEGUN) /* see solve() */
         now.latency += HORIZON * (now.bottleneck - (int64_t)(1e9 / recent));
     if (expected_ms(c, &now) <= limit_ms && now.cost <= c->cost_max) {
@@ -361,9 +362,12 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     }
     c->room_since = -1;
     if (c->risk_from < 0) c->risk_from = c->narrivals;
-    /* Estimates are steady by themselves; a queue may be a hiccup that passes. */
+    /* Estimates are steady by themselves; a queue may be a hiccup that passes,
+     * unless frames come faster than the slowest stage takes them. */
     bool only_queue = expected_ms(c, &flowing) <= limit_ms && now.cost <= c->cost_max;
-    if (only_queue && recent == 0 && c->narrivals - c->risk_from < c->config.trigger_frames) return;
+    bool grows = (double)flowing.bottleneck * 1e-9 * traffic.rate > 1;
+    for (int s = 0; s < c->nstages; s++) grows &= c->slice[s].slowdown.doubted == 0;
+    if (only_queue && recent == 0 && !grows && c->narrivals - c->risk_from < c->config.trigger_frames) return;
     relieve(c, now_s, ahead, in_flight);
 }
 

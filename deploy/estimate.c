@@ -110,6 +110,7 @@ void estimate_slowdown_reset(struct estimate_slowdown *s) {
 
 /* Forgets samples of the speed, and takes it to be undisturbed. */
 static void assume_calm(struct estimate_slowdown *s) {
+    s->doubted = 0;
     s->value = s->calm;
     estimate_reset(&s->ratio, s->value);
     estimate_mean_reset(&s->mean);
@@ -136,6 +137,7 @@ bool estimate_slowdown_hasten(struct estimate_slowdown *s) {
     latest(e, 2, two);
     double least = fmin(two[0], two[1]);
     if (least < ESTIMATE_HASTY * e->value) return false;
+    s->doubted = e->value;
     e->value = least;
     e->samples = 2;
     e->evidence = 0;
@@ -192,6 +194,8 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, double no
         s->after[s->at_level++] = ratio;
         if (s->at_level == ESTIMATE_SETTLED && s->reference >= 0 && s->reference != level) learn(s);
     }
+    if (s->doubted > 0 && ratio * ratio < s->doubted * s->ratio.value) estimate_reset(&s->ratio, s->doubted);
+    s->doubted = 0;
     enum estimate_event event = estimate_add(&s->ratio, ratio);
     estimate_mean_add(&s->mean, now_s, ratio);
     double mean = estimate_mean_value(&s->mean), steady = mean > 0 ? mean : s->ratio.value;

@@ -71,6 +71,7 @@ struct estimate_slowdown {
     struct estimate ratio;
     struct estimate_mean mean;
     double value; /* the larger of ratio and mean */
+    double doubted; /* the ratio before it was hastened, until the next sample confirms that or not; 0: it is not doubted */
     double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
     bool trusted[PLAN_MAX_LEVELS];
     double calm;         /* least mean (before there is one, ratio), settled at a trusted level: the device
@@ -89,8 +90,9 @@ void estimate_slowdown_restart(struct estimate_slowdown *slowdown);
 enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, double now_s, int level,
                                           double measured_ms, double profiled_ms);
 /* Believes the latest two samples, if both are far above the value: for when
- * something else, a queue in front of the device, says the same. */
-#define ESTIMATE_HASTY 1.8
+ * something else, a queue in front of the device, says the same. The next one
+ * may undo it. */
+#define ESTIMATE_HASTY 2.2
 bool estimate_slowdown_hasten(struct estimate_slowdown *slowdown);
 /* What `level` takes, over what the profile says. */
 double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);
