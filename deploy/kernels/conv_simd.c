@@ -53,7 +53,8 @@ enum { WEIGHTS_AHEAD = 64 };
 VEC_INLINE void tile(const int N, const int R, const int S, const int U, const ptrdiff_t column,
                      const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add, struct conv_ahead ahead) {
     vec acc[4][2][16][4];
-    const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line;
+    const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line, far_step = ahead.far ? PANEL : 0;
+    const float *far = ahead.far ? ahead.far : a->chunks[0].w;
     _Pragma("GCC unroll 4") for (int u = 0; u < U; u++)
         _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
             _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
@@ -73,6 +74,7 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
                         _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
                             xq[r][s] = vec_quad_load(x + r * x_line + s * column);
                     _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++, next += PANEL) __builtin_prefetch(next);
+                    _Pragma("GCC unroll 2") for (int line = 0; line < CONV_FAR; line++, far += far_step) __builtin_prefetch(far, 0, 2);
                     if (R * S == 1)
                         _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
                             _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++)
@@ -214,9 +216,9 @@ void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int
             p.R = 2 * p.S <= CONV_S && bottom - p.i >= 2 ? 2 : 1;
             for (int piece = 0; piece < pieces; piece++, call++) {
                 p.j = piece * p.S + p.S <= a->width ? piece * p.S : a->width - p.S;
-                struct conv_ahead ahead = {piece + 1 < pieces ? p.S * a->x_column : p.R * a->x_line - p.j * a->x_column, 0};
+                struct conv_ahead ahead = {piece + 1 < pieces ? p.S * a->x_column : p.R * a->x_line - p.j * a->x_column, 0, NULL};
                 /* Weights that few tiles share arrive too late: those of the next channels. */
-                if (few) ahead = (struct conv_ahead){(UNIT_PANELS + call % UNIT_PANELS) * a->w_panel, 1};
+                if (few) ahead = (struct conv_ahead){(UNIT_PANELS + call % UNIT_PANELS) * a->w_panel, 1, NULL};
                 p.c = outer;
                 do {
                     p.log_n = log_vectors(p.c, last);

@@ -15,11 +15,14 @@ enum { CONV_N = 2, CONV_S = 6 };
 #endif
 
 /* What a tile asks for while it computes: 16 cache lines for each chunk and tap,
- * `floats` behind where it reads the input, or the weights. */
+ * `floats` behind where it reads the input, or the weights; and, unless NULL, from
+ * memory to the second cache CONV_FAR lines from `far` on for every four rows. */
 struct conv_ahead {
     ptrdiff_t floats;
     int weights;
+    const float *far;
 };
+enum { CONV_FAR = 2 };
 
 /* Sums of R lines x S columns by N vectors of channels into
  * sums[R][S][N][VEC_LANES], or added to what is there; x and w are the offsets

@@ -9,10 +9,15 @@
  *
  * Channels are computed in blocks of WINOGRAD_OUT panels: their weights are
  * transformed WINOGRAD_IN chunks at a time, into scratch that stays in the second
- * cache, and the products of all tiles with them are added up. */
+ * cache, and the products of all tiles with them are added up. Those come from
+ * memory, which is idle while products are computed: each product asks for some lines
+ * of the next block. Transforms read and write runs too short for a processor to
+ * foresee, and ask for those of the next tile. */
 #include "deploy/kernels/winograd.h"
 #include "deploy/kernels/conv_tile.h"
 #include "deploy/kernels/vec_activation.h"
+
+#include <stdbool.h>
 
 VEC_INLINE float point(const int m, const int pair) {
     return m == 4 ? (pair == 0 ? .75f : 1.5f) : pair == 0 ? 1 : pair == 1 ? .5f : 2;
@@ -103,6 +108,12 @@ VEC_INLINE void output_line(const int m, const vec *d, vec *out) {
 
 /* ---- input ---- */
 
+/* Asks for m columns of some lines. Inlined, as the compiler takes a function that only asks for one without effect. */
+VEC_INLINE void ask_ahead(const int m, const int lines, const float *next, ptrdiff_t line, const int write) {
+    for (int i = 0; i < lines; i++)
+        _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) __builtin_prefetch(next + i * line + j * PANEL, write);
+}
+
 VEC_INLINE void input_tile(const int m, const float *x, ptrdiff_t line, float *v, ptrdiff_t v_point) {
     enum { A = WINOGRAD_MAX };
     const int a = m + 2;
@@ -144,6 +155,7 @@ VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int f
             const int h = args->height + 2 - i, w = conv->width + 2 - j;
             const float *x = conv->chunks[k].x + i * conv->x_line + j * PANEL;
             ptrdiff_t line = conv->x_line;
+            ask_ahead(m, a, x + a * PANEL, line, 0);
             if (h < a || w < a) {
                 copy_patch(x, line, h, w, a, patch);
                 x = patch;
@@ -178,19 +190,29 @@ VEC_INLINE void weight_row(const int m, const float *w, ptrdiff_t tap, float *u,
     }
 }
 
-/* Weights lie chunk behind chunk, the taps of a row far apart: too many short
- * runs for a processor to foresee, so the next chunk is asked for, line by line. */
-VEC_INLINE void weight_block(const int m, const struct conv_args *conv, int first, int last, int k0, int k1, float *u) {
-    for (int c = first; c < last; c += VEC_LANES)
-        for (int k = k0; k < k1; k++) {
+/* A block of weights: for channels [first, last) of the output chunks [k0, k1) of the input. */
+struct block {
+    int first, last, k0, k1;
+};
+
+VEC_INLINE void weight_block(const int m, const struct conv_args *conv, const struct block *b, float *u) {
+    for (int c = b->first; c < b->last; c += VEC_LANES)
+        for (int k = b->k0; k < b->k1; k++) {
             const struct conv_chunk *chunk = &conv->chunks[k];
-            const float *w = chunk->w + c / PANEL * conv->w_panel + c % PANEL, *next = w + 9 * chunk->w_tap;
-            float *to = u + ((k - k0) * WINOGRAD_OUT + (c - first) / PANEL) * (PANEL * PANEL) + c % PANEL;
-            for (int r = 0; r < chunk->rows; r++) {
-                for (int tap = 0; tap < 9; tap++) __builtin_prefetch(next + (9 * r + tap) * PANEL);
-                weight_row(m, w + r * PANEL, chunk->w_tap, to + r * PANEL, WINOGRAD_U);
-            }
+            const float *w = chunk->w + c / PANEL * conv->w_panel + c % PANEL;
+            float *to = u + ((k - b->k0) * WINOGRAD_OUT + (c - b->first) / PANEL) * (PANEL * PANEL) + c % PANEL;
+            for (int r = 0; r < chunk->rows; r++) weight_row(m, w + r * PANEL, chunk->w_tap, to + r * PANEL, WINOGRAD_U);
         }
+}
+
+/* Where line `line` of a block's weights lies; NULL behind the last. */
+static const float *weight_line_at(const struct conv_args *conv, const struct block *b, int line) {
+    if (b->first >= b->last) return NULL;
+    const struct conv_chunk *last = &conv->chunks[b->k1 - 1];
+    const float *w = conv->chunks[b->k0].w;
+    const int lines = (int)((last->w + 9 * last->w_tap - w) / PANEL), panel = line / lines;
+    if (panel * PANEL >= b->last - b->first) return NULL;
+    return w + (b->first / PANEL + panel) * conv->w_panel + line % lines * PANEL;
 }
 
 /* ---- products and outputs ---- */
@@ -201,16 +223,21 @@ enum { UNIT = CONV_N * VEC_LANES, SUMS_UNIT = WINOGRAD_GROUP * UNIT };
 /* The vectors of a unit that holds `left` channels: 2^log_n. */
 static int log_vectors(int left) { return left > UNIT / 2 ? CONV_N / 2 : left > UNIT / 4 ? CONV_N / 4 : 0; }
 
-static void multiply(const struct winograd_args *args, int first, int last, int k0, int k1, const float *v,
+/* ... with the block's weights; meanwhile those of the next are asked for. */
+static void multiply(const struct winograd_args *args, const struct block *b, const struct block *next, const float *v,
                      const float *u, float *sums) {
+    const int first = b->first, last = b->last, k0 = b->k0, k1 = b->k1;
     const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first, groups = winograd_groups(tiles);
     const ptrdiff_t v_point = winograd_v_point(args->conv->nchunks);
+    int lines = 0; /* that a tile asks for */
     struct conv_chunk chunks[WINOGRAD_IN];
     const struct conv_args product = {.chunks = chunks, .nchunks = k1 - k0, .kh = 1, .kw = 1, .w_panel = PANEL * PANEL};
-    for (int k = k0; k < k1; k++)
+    for (int k = k0; k < k1; k++) {
+        lines += args->conv->chunks[k].rows / 4 * CONV_FAR;
         chunks[k - k0] = (struct conv_chunk){v + k * WINOGRAD_GROUP * PANEL, u + (k - k0) * WINOGRAD_OUT * PANEL * PANEL, 0,
                                              args->conv->chunks[k].rows};
-    for (int point = 0; point < points; point++)
+    }
+    for (int point = 0, line = 0; point < points; point++)
         for (int c = first; c < last; c += UNIT) {
             const int log_n = log_vectors(last - c), o = c - first;
             const ptrdiff_t w = point * WINOGRAD_U + o / PANEL * (PANEL * PANEL) + o % PANEL;
@@ -220,10 +247,11 @@ static void multiply(const struct winograd_args *args, int first, int last, int 
                 float *to = sums + (group * points + point) * WINOGRAD_SUMS + o / UNIT * SUMS_UNIT;
                 for (int piece = 0; piece < pieces; piece++) {
                     const int from = n * piece / pieces, end = n * (piece + 1) / pieces;
-                    const ptrdiff_t next = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
+                    const ptrdiff_t then = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
+                    const struct conv_ahead ahead = {then - x - from * PANEL, 0, weight_line_at(args->conv, next, line)};
                     VEC_NAME(conv_tile)(log_n, end - from)(&product, x + from * PANEL, w, to + from * (VEC_LANES << log_n),
-                                                           k0 > 0,
-                                                           (struct conv_ahead){next - x - from * PANEL, 0});
+                                                           k0 > 0, ahead);
+                    line += lines;
                 }
             }
         }
@@ -245,6 +273,7 @@ VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const str
     const float *residual = add > 0 ? conv->residual + c / PANEL * conv->residual_panel + c % PANEL +
                                           line * conv->residual_line + column * PANEL
                                     : NULL;
+    if (c % PANEL == 0) ask_ahead(m, m, y + m * PANEL, conv->y_line, 1);
     for (int i = 0; i < m && i < h; i++) {
         _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) d[j] = t[i][j];
         output_line(m, d, out);
@@ -275,18 +304,23 @@ VEC_INLINE void output_tiles(const int m, const struct winograd_args *args, int 
     }
 }
 
+static struct block block_at(const struct conv_args *conv, int first, int last, int k) {
+    const int end = first + WINOGRAD_OUT * PANEL, k_end = k + WINOGRAD_IN;
+    return (struct block){first, end < last ? end : last, k, k_end < conv->nchunks ? k_end : conv->nchunks};
+}
+
 void VEC_NAME(winograd_output)(const struct winograd_args *args, int first, int last, const float *v, float *scratch) {
     float *u = scratch, *sums = scratch + (args->m + 2) * (args->m + 2) * WINOGRAD_U;
     const struct conv_args *conv = args->conv;
-    for (int c = first; c < last; c += WINOGRAD_OUT * PANEL) {
-        const int end = c + WINOGRAD_OUT * PANEL < last ? c + WINOGRAD_OUT * PANEL : last;
-        for (int k = 0; k < conv->nchunks; k += WINOGRAD_IN) {
-            const int k1 = k + WINOGRAD_IN < conv->nchunks ? k + WINOGRAD_IN : conv->nchunks;
-            if (args->m == 4) weight_block(4, conv, c, end, k, k1, u);
-            else weight_block(6, conv, c, end, k, k1, u);
-            multiply(args, c, end, k, k1, v, u, sums);
-        }
-        if (args->m == 4) output_tiles(4, args, c, end, sums);
-        else output_tiles(6, args, c, end, sums);
+    struct block b = block_at(conv, first, last, 0);
+    while (b.first < last) {
+        const bool ends = b.k1 == conv->nchunks;
+        const struct block next = ends ? block_at(conv, b.last, last, 0) : block_at(conv, b.first, last, b.k1);
+        if (args->m == 4) weight_block(4, conv, &b, u);
+        else weight_block(6, conv, &b, u);
+        multiply(args, &b, &next, v, u, sums);
+        if (ends && args->m == 4) output_tiles(4, args, b.first, b.last, sums);
+        else if (ends) output_tiles(6, args, b.first, b.last, sums);
+        b = next;
     }
 }
