@@ -2,16 +2,15 @@
  *
  * A tile is R lines x S columns of outputs by N vectors of channels, all in
  * registers: per input channel and tap it loads N vectors of weights and
- * broadcasts R*S inputs. Sums go through a small buffer to `finish`, which
- * scales, shifts, adds the residual and activates: one copy of that code for
- * all tiles, at the price of a store and a load per vector of outputs.
+ * broadcasts R*S inputs. It ends by scaling, shifting, adding the residual and
+ * activating, in registers; where the residual ends within a tile, or the activation
+ * is not a simple one, sums go through a small buffer to `finish`.
  *
  * The widest tile (CONV_S columns, two vectors) is set by the number of
  * vector registers. A line is cut into equal tiles; the last one moves left to
  * fit and recomputes what it overlaps. Lines of at most CONV_S/2 columns are
  * taken in pairs. */
 #include "deploy/kernels/conv_tile.h"
-#include "deploy/kernels/vec_activation.h"
 
 #include <stdbool.h>
 
@@ -48,10 +47,33 @@ enum { SECOND_CACHE = 256 << 10 }; /* floats */
 /* Rows between a weight that is used once and the one that is asked for. */
 enum { WEIGHTS_AHEAD = 64 };
 
+VEC_INLINE void end_tile(const int N, const int R, const int S, const struct conv_args *a, vec acc[2][16][4],
+                         const struct conv_end *end) {
+    const struct vec_activation activation = *end->activation; /* a copy that stores cannot change */
+    _Pragma("GCC unroll 4") for (int n = 0; n < N; n++) {
+        const int in_panel = n % PANEL_VECS * VEC_LANES;
+        const vec scale = vec_load(end->scale + n * VEC_LANES), shift = vec_load(end->shift + n * VEC_LANES);
+        float *y = end->y + n / PANEL_VECS * a->y_panel + in_panel;
+        _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+            _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                acc[r][s][n] = vec_fma(acc[r][s][n], scale, shift);
+        if (end->residual) {
+            const float *residual = end->residual + n / PANEL_VECS * a->residual_panel + in_panel;
+            _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+                _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                    acc[r][s][n] = vec_add(acc[r][s][n], vec_load(residual + r * a->residual_line + s * PANEL));
+        }
+        _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+            _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                vec_activation_store_simple(&activation, y + r * a->y_line + s * PANEL, acc[r][s][n]);
+    }
+}
+
 /* U: separate sums for every U-th row, where a tile is too small to hide the
  * latency of a multiply-add. */
 VEC_INLINE void tile(const int N, const int R, const int S, const int U, const ptrdiff_t column,
-                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add, struct conv_ahead ahead) {
+                     const struct conv_args *a, ptrdiff_t x_offset, ptrdiff_t w_offset, float *sums, int add,
+                     struct conv_ahead ahead, const struct conv_end *end) {
     vec acc[4][2][16][4];
     const ptrdiff_t w_panel = a->w_panel, x_line = a->x_line, far_step = ahead.far ? PANEL : 0;
     const float *far = ahead.far ? ahead.far : a->chunks[0].w;
@@ -96,25 +118,30 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
             }
         }
     }
-    if (add)
-        _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
-            _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
-                _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
-                    acc[0][r][s][n] = vec_add(acc[0][r][s][n], vec_load(sums + ((r * S + s) * N + n) * VEC_LANES));
+    _Pragma("GCC unroll 2") for (int apart = U / 2; apart > 0; apart /= 2)
+        _Pragma("GCC unroll 2") for (int u = 0; u < apart; u++)
+            _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
+                _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
+                    _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
+                        acc[u][r][s][n] = vec_add(acc[u][r][s][n], acc[u + apart][r][s][n]);
+    if (end) {
+        end_tile(N, R, S, a, acc[0], end);
+        return;
+    }
     _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
         _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
             _Pragma("GCC unroll 4") for (int n = 0; n < N; n++) {
-                vec sum = acc[0][r][s][n];
-                if (U == 4) sum = vec_add(vec_add(sum, acc[1][r][s][n]), vec_add(acc[2][r][s][n], acc[3][r][s][n]));
-                vec_store(sums + ((r * S + s) * N + n) * VEC_LANES, sum);
+                float *sum = sums + ((r * S + s) * N + n) * VEC_LANES;
+                vec_store(sum, add ? vec_add(acc[0][r][s][n], vec_load(sum)) : acc[0][r][s][n]);
             }
 }
 
 /* Columns PANEL or 2*PANEL floats apart (stride 1 and 2) are worth tiles of
  * their own, with constant addresses; `any` takes the distance from args. */
 #define DEFINE_TILE(S, N, R, NAME, COLUMN)                                                              \
-    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add, struct conv_ahead ahead) { \
-        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add, ahead);                        \
+    static void tile_##N##_##R##_##S##_##NAME(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add, \
+                                              struct conv_ahead ahead, const struct conv_end *end) {   \
+        tile(N, R, S, (N) * (R) * (S) <= 2 ? 4 : 1, COLUMN, a, x, w, sums, add, ahead, end);            \
     }
 #define TILE_ENTRY(S, N, R, NAME) [S] = tile_##N##_##R##_##S##_##NAME,
 #define DEFINE_TILES(N)                                \
@@ -180,12 +207,32 @@ struct place {
     int c, log_n, i, R, j, S;
 };
 
+/* Asks for the lines that a tile is about to write, or its residual. */
+VEC_INLINE void ask(const float *at, ptrdiff_t panel, ptrdiff_t line, const struct place *p, const int write) {
+    for (int c = 0; c < VEC_LANES << p->log_n; c += PANEL)
+        for (int r = 0; r < p->R; r++)
+            for (int s = 0; s < p->S; s++) __builtin_prefetch(at + c / PANEL * panel + r * line + s * PANEL, write);
+}
+
 static void run(const struct conv_args *a, const struct vec_activation *activation, const struct place *p, int last,
                 struct conv_ahead ahead) {
-    float sums[2 * CONV_S * CONV_N * VEC_LANES] __attribute__((aligned(64)));
     const int distance = a->x_column == PANEL ? 0 : a->x_column == 2 * PANEL ? 1 : 2;
-    tiles[p->log_n][distance][p->R - 1][p->S](a, p->i * a->x_line + p->j * a->x_column,
-                                              p->c / PANEL * a->w_panel + p->c % PANEL, sums, 0, ahead);
+    conv_tile_fn *const compute = tiles[p->log_n][distance][p->R - 1][p->S];
+    const ptrdiff_t x = p->i * a->x_line + p->j * a->x_column, w = p->c / PANEL * a->w_panel + p->c % PANEL;
+    const int residual = a->residual ? a->residual_channels - p->c : 0;
+    struct conv_end end = {activation, a->scale + p->c, a->shift + p->c,
+                           a->y + p->c / PANEL * a->y_panel + p->c % PANEL + p->i * a->y_line + p->j * PANEL, NULL};
+    ask(end.y, a->y_panel, a->y_line, p, 1);
+    if (residual > 0) {
+        end.residual = a->residual + p->c / PANEL * a->residual_panel + p->c % PANEL + p->i * a->residual_line + p->j * PANEL;
+        ask(end.residual, a->residual_panel, a->residual_line, p, 0);
+    }
+    if (activation->simple && (residual <= 0 || residual >= VEC_LANES << p->log_n)) {
+        compute(a, x, w, NULL, 0, ahead, &end);
+        return;
+    }
+    float sums[2 * CONV_S * CONV_N * VEC_LANES] __attribute__((aligned(64)));
+    compute(a, x, w, sums, 0, ahead, NULL);
     finish(a, activation, sums, p->c, last, 1 << p->log_n, p->i, p->j, p->R, p->S);
 }
 

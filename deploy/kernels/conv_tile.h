@@ -4,7 +4,7 @@
 #define ESPALIER_KERNELS_CONV_TILE_H
 
 #include "deploy/kernels/conv.h"
-#include "deploy/kernels/vec.h"
+#include "deploy/kernels/vec_activation.h"
 
 #if defined(ISA_avx512)
 enum { CONV_N = 2, CONV_S = 14 };
@@ -24,11 +24,19 @@ struct conv_ahead {
 };
 enum { CONV_FAR = 2 };
 
-/* Sums of R lines x S columns by N vectors of channels into
- * sums[R][S][N][VEC_LANES], or added to what is there; x and w are the offsets
- * of the tile in the chunks' input and weights. */
+/* Where a tile's sums become outputs. */
+struct conv_end {
+    const struct vec_activation *activation; /* a simple one */
+    const float *scale, *shift;              /* of the tile's first channel */
+    float *y;                                /* of its first channel, line and column */
+    const float *residual;                   /* likewise, for all its channels; NULL: none */
+};
+
+/* R lines x S columns by N vectors of channels; x and w are the offsets of the tile in
+ * the chunks' input and weights. Without `end` sums go into sums[R][S][N][VEC_LANES],
+ * or are added to what is there. */
 typedef void conv_tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add,
-                          struct conv_ahead ahead);
+                          struct conv_ahead ahead, const struct conv_end *end);
 
 /* The tile of one line and 2^log_n <= CONV_N vectors, columns PANEL apart. */
 conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns);

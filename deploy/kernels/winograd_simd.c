@@ -15,7 +15,6 @@
  * foresee, and ask for those of the next tile. */
 #include "deploy/kernels/winograd.h"
 #include "deploy/kernels/conv_tile.h"
-#include "deploy/kernels/vec_activation.h"
 
 #include <stdbool.h>
 
@@ -250,7 +249,7 @@ static void multiply(const struct winograd_args *args, const struct block *b, co
                     const ptrdiff_t then = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
                     const struct conv_ahead ahead = {then - x - from * PANEL, 0, weight_line_at(args->conv, next, line)};
                     VEC_NAME(conv_tile)(log_n, end - from)(&product, x + from * PANEL, w, to + from * (VEC_LANES << log_n),
-                                                           k0 > 0, ahead);
+                                                           k0 > 0, ahead, NULL);
                     line += lines;
                 }
             }
