@@ -1,8 +1,8 @@
-/* One shared counter hands out tasks; workers sleep on a condition variable
- * between loops, after spinning briefly, because the engine runs many short
- * loops back to back. A loop ends when its tasks are done, and waits only for
- * workers that have joined it: one whose core is taken by something else and
- * that comes late finds the loop closed. */
+/* One shared counter hands out tasks. Workers spin briefly between loops, because
+ * the engine runs many short ones back to back, and then sleep on a condition
+ * variable. A loop ends when its tasks are done, and waits only for workers that have
+ * joined it: one whose core is taken by something else and that comes late finds the
+ * loop closed. Who spins joins by the gate alone; the lock is for who sleeps. */
 #include "common/pool.h"
 
 #include <pthread.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 enum { SPINS = 4000, MAX_THREADS = 256 };
+static const unsigned JOINED = 0xffff, OPEN = 0x10000, LOOP = 0x20000; /* parts of the gate: a count, a bit, the rest */
 
 struct worker {
     struct pool *pool;
@@ -22,12 +23,12 @@ struct worker {
 struct pool {
     int threads;
     struct worker *workers; /* [threads - 1] */
+    atomic_uint gate; /* which loop it is, whether workers may join it, and how many are in it */
+    atomic_int next, sleepers;
+    atomic_flag taken; /* by a caller of pool_run */
     pthread_mutex_t lock;
     pthread_cond_t start;
-    bool stop, open;        /* open: workers may join the loop; both under the lock */
-    atomic_flag taken;      /* by a caller of pool_run */
-    atomic_uint generation; /* of the loop being run */
-    atomic_int next, joined;
+    bool stop; /* under the lock */
     int tasks;
     pool_task *task;
     void *context;
@@ -47,23 +48,46 @@ static void run_tasks(struct pool *pool, int thread) {
         pool->task(pool->context, i, thread);
 }
 
+static bool may_join(unsigned gate, unsigned seen) { return gate & OPEN && gate / LOOP != seen; }
+
+/* `seen`: the last loop joined. */
+static bool join(struct pool *pool, unsigned *seen) {
+    unsigned gate = atomic_load_explicit(&pool->gate, memory_order_acquire);
+    while (may_join(gate, *seen))
+        if (atomic_compare_exchange_weak_explicit(&pool->gate, &gate, gate + 1, memory_order_acq_rel,
+                                                  memory_order_acquire)) {
+            *seen = gate / LOOP;
+            return true;
+        }
+    return false;
+}
+
+/* Until there is a loop to join; false: the pool ends. */
+static bool sleep_until(struct pool *pool, unsigned seen) {
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->sleepers, 1); /* before the look at the gate: pool_run looks the other way round */
+    while (!pool->stop && !may_join(atomic_load(&pool->gate), seen)) pthread_cond_wait(&pool->start, &pool->lock);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    const bool stop = pool->stop;
+    pthread_mutex_unlock(&pool->lock);
+    return !stop;
+}
+
 static void *work(void *argument) {
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
     unsigned seen = 0;
-    for (;;) {
-        for (int spin = 0; spin < SPINS && atomic_load_explicit(&pool->generation, memory_order_acquire) == seen; spin++)
+    for (int spin = 0;; spin++) {
+        if (join(pool, &seen)) {
+            run_tasks(pool, worker->index);
+            atomic_fetch_sub_explicit(&pool->gate, 1, memory_order_release);
+            spin = 0;
+        } else if (spin < SPINS) {
             relax();
-        pthread_mutex_lock(&pool->lock);
-        while (!pool->stop && (!pool->open || atomic_load_explicit(&pool->generation, memory_order_relaxed) == seen))
-            pthread_cond_wait(&pool->start, &pool->lock);
-        bool stop = pool->stop;
-        seen = atomic_load_explicit(&pool->generation, memory_order_relaxed);
-        if (!stop) atomic_fetch_add_explicit(&pool->joined, 1, memory_order_relaxed);
-        pthread_mutex_unlock(&pool->lock);
-        if (stop) return NULL;
-        run_tasks(pool, worker->index);
-        atomic_fetch_sub_explicit(&pool->joined, 1, memory_order_release);
+        } else {
+            if (!sleep_until(pool, seen)) return NULL;
+            spin = 0;
+        }
     }
 }
 
@@ -115,20 +139,20 @@ void pool_run(struct pool *pool, int tasks, pool_task *task, void *context) {
         for (int i = 0; i < tasks; i++) task(context, i, 0);
         return;
     }
-    pthread_mutex_lock(&pool->lock);
     pool->tasks = tasks;
     pool->task = task;
     pool->context = context;
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    pool->open = true;
-    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
-    pthread_cond_broadcast(&pool->start);
-    pthread_mutex_unlock(&pool->lock);
+    const unsigned loop = atomic_load_explicit(&pool->gate, memory_order_relaxed) / LOOP;
+    atomic_store(&pool->gate, (loop + 1) * LOOP + OPEN);
+    if (atomic_load(&pool->sleepers) > 0) {
+        pthread_mutex_lock(&pool->lock);
+        pthread_cond_broadcast(&pool->start);
+        pthread_mutex_unlock(&pool->lock);
+    }
     run_tasks(pool, 0);
-    pthread_mutex_lock(&pool->lock);
-    pool->open = false;
-    pthread_mutex_unlock(&pool->lock);
-    for (int spin = 0; atomic_load_explicit(&pool->joined, memory_order_acquire) > 0; spin++) {
+    atomic_fetch_and(&pool->gate, ~OPEN);
+    for (int spin = 0; atomic_load_explicit(&pool->gate, memory_order_acquire) & JOINED; spin++) {
         if (spin < SPINS) relax();
         else sched_yield();
     }
