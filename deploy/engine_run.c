@@ -90,6 +90,15 @@ static double effort(const struct op *op) {
     return sum;
 }
 
+/* Whether threads share out lines, each reading all weights, or else channels, each
+ * reading the whole input: whichever is less. */
+static bool by_lines(const struct engine *e, const struct op *op) {
+    const struct part *part = &op->parts[0];
+    const struct net_layer *l = &e->model->net->layers[op->layer];
+    if (op->kind != OP_CONV) return op->kind == OP_DEPTHWISE;
+    return (double)(part->now - part->first) * part->conv.kh * l->size < (double)l->in.h * l->in.w;
+}
+
 static void run_kernels(const struct engine *e, const struct op *op) {
     enum { TILE = 2 * PANEL, TASKS_PER_THREAD = 4 };
     const double worth_waking = 100e3;
@@ -105,7 +114,7 @@ static void run_kernels(const struct engine *e, const struct op *op) {
     w.lines = op->out->views[0].storage->h;
     const int threads = e->pool ? pool_threads(e->pool) : 1;
     if (threads > 1 && effort(op) > worth_waking) {
-        if (op->nparts == 1) {
+        if (op->nparts == 1 && (w.lines < TASKS_PER_THREAD * threads || !by_lines(e, op))) {
             w.tile = op->kind == OP_CONV ? TILE : PANEL;
             w.tiles = (widest + w.tile - 1) / w.tile;
         }

@@ -5,7 +5,7 @@
 
 /* Floats of transformed input that a band should not exceed, and its tiles:
  * few waste time on transforming weights, many leave the caches. */
-enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 50 };
+enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 50, FEW = 8 };
 
 static int bands(int tiles, int m, int nchunks) {
     const int max = m == 4 ? BAND_MAX_4 : BAND_MAX_6;
@@ -132,6 +132,9 @@ void engine_winograd_run(const struct engine *e, const struct op *op, const stru
                     .args = {.conv = &part->conv, .m = part->m, .height = op->out->views[0].storage->h}};
     j.tiles = tiles_of(op, part->m);
     j.nbands = bands(j.tiles, part->m, part->conv.nchunks);
+    const int outputs = (part->now - part->first + WINOGRAD_OUT * PANEL - 1) / (WINOGRAD_OUT * PANEL);
+    /* Too few channels to share out: rather tiles, unless they are few, too. */
+    if (j.nbands < threads && outputs < threads && j.tiles >= FEW * threads) j.nbands = threads;
     if (threads == 1 || j.nbands % threads == 0 || j.nbands > 3 * threads) {
         engine_parallel(e, j.nbands, run_band, &j);
         return;
@@ -139,6 +142,6 @@ void engine_winograd_run(const struct engine *e, const struct op *op, const stru
     for (int b = 0; b < j.nbands; b++) {
         j.args = band(&j, b);
         engine_parallel(e, part->conv.nchunks, run_input, &j);
-        engine_parallel(e, (part->now - part->first + WINOGRAD_OUT * PANEL - 1) / (WINOGRAD_OUT * PANEL), run_output, &j);
+        engine_parallel(e, outputs, run_output, &j);
     }
 }
