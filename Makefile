@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-engines bench-pai bench-shift bench-link bench-slo bench-steady bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-engines bench-pai bench-shift bench-link bench-start bench-slo bench-steady bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -252,15 +252,11 @@ bench-steady:
 bench-slo: $(if $(findstring --table,$(SLO)),,all $(DEPS)-demo)
 	$(Q)tests/bench/slo_table.py $(SLO)
 
-<<<<<<< HEAD
 ## bench-link: a device and a server on links of three rates, from finished rows; MODEL=FILE measures, as root
 bench-link:
 	$(Q)tests/bench/link.py $(if $(MODEL),run $(MODEL))
 
-## bench: latency of the reference networks at every level, as shares of what the processor can do
-=======
 ## bench: latency of the reference networks at every level, as shares of what the processor can do; then beside other engines
->>>>>>> f78c7ee (make bench-engines: the reference networks beside XNNPACK, oneDNN, OpenBLAS and PyTorch)
 bench: deploy
 	$(Q)tests/bench/networks.sh $(B)/espalier-deploy
 	$(Q)$(MAKE) --no-print-directory bench-engines
@@ -270,6 +266,11 @@ $(B)/bench/engines/espalier: $(B)/tests/bench/engines/espalier.o $(B)/libdeploy.
 	$(LINK) -o $@ $(DEPLOY_LIBS)
 bench-engines: deploy $(B)/bench/engines/espalier
 	$(Q)tests/bench/engines/run.py --build $(abspath $(B)) $(ENGINES)
+
+## bench-start: from start to the first prediction, with and without a cache; from a 12-megapixel JPEG to a network's input
+bench-start: all $(DEPS)-test
+	$(Q)tests/bench/start.py $(B)
+	$(Q)tests/bench/decode.py time
 
 ## bench-mca: the kernels' inner loops on the cores of the Pi 4 and the Pi 5, by llvm-mca; MIN=N also shows smaller loops
 MCA_CC := aarch64-linux-gnu-gcc

@@ -147,6 +147,8 @@ static enum status run(struct runner *r, struct bench *b, struct err *err) {
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) == 0) b->resident_max = (size_t)usage.ru_maxrss << 10;
     b->read_gbs = device_read_gbs(d->kernels, d->pool);
+    if (!status && r->options->decode)
+        status = bench_decode(&b->decode, &d->model->preproc, r->options->decode, r->options->repeats, err);
     if (!status && r->options->switches > 0) b->switches = time_switches(r, r->options->switches);
     return status;
 }

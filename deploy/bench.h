@@ -25,6 +25,14 @@ struct bench_switches {
     double median_us, p99_us, max_us;
 };
 
+/* From a file's bytes to the network's input. */
+struct bench_decode {
+    const char *path; /* NULL: not asked for */
+    size_t bytes;
+    int w, h, to_w, to_h;
+    double fast_ms, exact_ms; /* medians */
+};
+
 struct bench {
     const char *isa;
     int threads;
@@ -40,18 +48,22 @@ struct bench {
     int nlayers; /* at level 0, or the plan; 0: not asked for */
     struct bench_layer *layers;
     struct bench_switches switches; /* n 0: not asked for */
+    struct bench_decode decode;
 };
 
 struct bench_options {
     bool one_plan; /* the device's; otherwise every uniform level */
     bool layers;
     int switches;
+    const char *decode; /* an image to time the decoders with, or NULL */
     int repeats; /* at least this many runs, and at least `seconds` long */
     double seconds;
 };
 
 enum status bench_run(struct bench **bench, const struct device *device, const struct bench_options *options,
                       struct err *err) MUST_CHECK;
+enum status bench_decode(struct bench_decode *out, const struct image_preproc *preproc, const char *path, int repeats,
+                         struct err *err) MUST_CHECK;
 void bench_destroy(struct bench **bench);
 void bench_print(const struct bench *bench, const struct model *model, FILE *out);
 /* One object; NULL without memory. */

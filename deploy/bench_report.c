@@ -40,6 +40,10 @@ void bench_print(const struct bench *b, const struct model *model, FILE *out) {
     if (b->switches.n)
         fprintf(out, "\nlevel switch: median %.2f us, 99%% below %.2f us, at most %.2f us (%d switches)\n",
                 b->switches.median_us, b->switches.p99_us, b->switches.max_us, b->switches.n);
+    const struct bench_decode *d = &b->decode;
+    if (d->path)
+        fprintf(out, "\n%s, %dx%d, %.1f MB, to %dx%d: fast decoding %.1f ms, exact %.1f ms (medians)\n", d->path, d->w, d->h,
+                (double)d->bytes / 1e6, d->to_w, d->to_h, d->fast_ms, d->exact_ms);
 }
 
 /* ---- JSON ---- */
@@ -95,6 +99,17 @@ static cJSON *switches_json(const struct bench *b) {
     return NULL;
 }
 
+static cJSON *decode_json(const struct bench *b) {
+    const struct bench_decode *d = &b->decode;
+    cJSON *o = cJSON_CreateObject();
+    if (o && json_add(o, "file", cJSON_CreateString(d->path)) && add_number(o, "bytes", (double)d->bytes) &&
+        add_number(o, "width", d->w) && add_number(o, "height", d->h) && add_number(o, "fast_ms", d->fast_ms) &&
+        add_number(o, "exact_ms", d->exact_ms))
+        return o;
+    cJSON_Delete(o);
+    return NULL;
+}
+
 cJSON *bench_json(const struct bench *b, const struct model *model) {
     cJSON *o = cJSON_CreateObject();
     const bool good = o && json_add(o, "isa", cJSON_CreateString(b->isa)) && add_number(o, "threads", b->threads) &&
@@ -104,7 +119,8 @@ cJSON *bench_json(const struct bench *b, const struct model *model) {
                       json_add(o, "random_weights", cJSON_CreateBool(b->random)) &&
                       json_add(o, b->one_plan ? "plan" : "levels", list_json(b, model, b->ntimes, time_json)) &&
                       (!b->nlayers || json_add(o, "layers", list_json(b, model, b->nlayers, layer_json))) &&
-                      (!b->switches.n || json_add(o, "switch_us", switches_json(b)));
+                      (!b->switches.n || json_add(o, "switch_us", switches_json(b))) &&
+                      (!b->decode.path || json_add(o, "decode", decode_json(b)));
     if (good) return o;
     cJSON_Delete(o);
     return NULL;

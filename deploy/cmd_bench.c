@@ -30,6 +30,7 @@ enum status cmd_bench(int argc, char **argv, struct err *err) {
         {"--cuts", 0, OPTION_STRING, &d.cuts, "LAYERS", "slices end behind these layers: 8,15; else as [slice] says"},
         {"--layers", 0, OPTION_FLAG, &b.layers, NULL, "each layer's time, too (level 0 or the plan)"},
         {"--switches", 0, OPTION_INT, &b.switches, "N", "time this many level switches"},
+        {"--decode", 0, OPTION_STRING, &b.decode, "IMAGE", "time both decoders on it, too"},
         {"--repeats", 0, OPTION_INT, &b.repeats, "N", "runs of each level, at least"},
         {"--seconds", 0, OPTION_DOUBLE, &b.seconds, "S", "time for each level, at least"},
         {"--cache", 0, OPTION_STRING, &d.cache, "DIR", "keep packed weights there: the next start is faster"},

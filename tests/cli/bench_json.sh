@@ -4,7 +4,7 @@
 /usr/bin/python3 "$(dirname "$0")/tiny_model.py" "$work"
 model=$work/tiny.safetensors
 
-"$deploy" bench "$model" --threads 1 --seconds .01 --switches 1000 --layers --json >"$work/bench.json"
+"$deploy" bench "$model" --threads 1 --seconds .01 --switches 1000 --layers --decode "$work/a.ppm" --json >"$work/bench.json"
 "$deploy" bench "$model" --threads 1 --seconds .01 --cuts 0 --plan 0,1 --json >"$work/plan.json"
 "$deploy" bench "$model" --threads 2 --seconds .01 --layers --switches 10 >"$work/bench.txt"
 printf '[net]\nwidth=8\nheight=8\nchannels=3\n[prune]\nlevels=1,.75,.5,.25\nalign=2\n%s%s%s' \
@@ -45,6 +45,7 @@ assert b['peak_memory_bytes'] > b['engine_bytes'] and b['random_weights'] is Fal
 r = load('cfg.json')
 assert r['random_weights'] is True and len(r['levels']) == 4 and r['levels'][0]['multiply_adds'] == 64*9*3*8 + 64*9*8*8 + 80, r
 assert b['switch_us']['n'] == 1000 and 0 < b['switch_us']['median'] <= b['switch_us']['max'], b
+assert b['decode']['width'] > 0 and b['decode']['fast_ms'] > 0 and b['decode']['exact_ms'] > 0, b['decode']
 assert b['peak_gflops'] > 0 and b['read_gbs'] > 0 and b['engine_bytes'] > 0 and b['threads'] == 1, b
 p = load('plan.json')
 assert p['plan'][0]['multiply_adds'] == 120*9*48 + 30*9*8*10 + 40, p
@@ -60,5 +61,6 @@ grep -q 'level switch: median' "$work/bench.txt"
 grep -q 'of peak' "$work/bench.txt"
 ! grep -q FAIL "$work/checks"
 
+refuses 1 'no-such.jpg' "$deploy" bench "$model" --seconds .01 --decode "$work/no-such.jpg"
 # A file that cannot be written is one clear line, and nothing is left behind.
 refuses 1 'folder.json' "$deploy" profile "$model" --repeats 1 -o "$work/no/such/folder.json"
