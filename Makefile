@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-engines bench-pai bench-shift bench-link bench-start bench-slo bench-steady bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-engines bench-pai bench-shift bench-link bench-start bench-slo bench-steady bench-methods bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -243,6 +243,10 @@ bench-pai:
 ## bench-shift: a portfolio's variants against sparse and conventional networks, from finished rows; RERUN=1 trains the missing ones
 bench-shift:
 	$(Q)tests/bench/shift.py $(if $(RERUN),run)
+
+## bench-methods: every way to a smaller model side by side, from finished rows; RERUN=1 trains the missing ones
+bench-methods:
+	$(Q)tests/bench/methods.py $(if $(RERUN),run)
 
 ## bench-steady: latency while the clock moves, by the clock and not, from finished rows; RERUN=1 measures, as root; MODEL=FILE
 bench-steady:

@@ -180,19 +180,46 @@ static enum status add_tensor(struct safetensors_tensor *t, struct portfolio_var
     return STATUS_OK;
 }
 
-enum status portfolio_write(struct portfolio *p, struct model *const *models, const char *path, struct err *err) {
-    struct safetensors_tensor tensors[PORTFOLIO_MAX_VARIANTS] = {0};
-    char names[PORTFOLIO_MAX_VARIANTS][32], *list = NULL;
+/* What goes into the file. */
+struct content {
+    struct safetensors_tensor tensors[PORTFOLIO_MAX_VARIANTS];
+    char names[PORTFOLIO_MAX_VARIANTS][32], *list;
+    struct safetensors_pair pairs[3];
+};
+
+static void content_fini(struct content *c) {
+    for (int i = 0; i < PORTFOLIO_MAX_VARIANTS; i++) free((void *)c->tensors[i].data);
+    free(c->list);
+}
+
+static enum status content_init(struct content *c, struct portfolio *p, struct model *const *models, struct err *err) {
     enum status status = STATUS_OK;
+    *c = (struct content){0};
     for (int i = 0; !status && i < p->nvariants; i++) {
-        snprintf(names[i], sizeof names[i], "variant.%d", i);
-        tensors[i].name = names[i];
-        status = add_tensor(&tensors[i], &p->variants[i], models[i], err);
+        snprintf(c->names[i], sizeof c->names[i], "variant.%d", i);
+        c->tensors[i].name = c->names[i];
+        status = add_tensor(&c->tensors[i], &p->variants[i], models[i], err);
     }
-    if (!status && !(list = json_text(portfolio_json(p), true))) status = err_memory(err, "portfolio");
-    const struct safetensors_pair pairs[] = {{"format", "espalier-portfolio"}, {"version", "1"}, {"variants", list}};
-    if (!status) status = safetensors_write(path, tensors, p->nvariants, pairs, 3, err);
-    for (int i = 0; i < p->nvariants; i++) free((void *)tensors[i].data);
-    free(list);
+    if (!status && !(c->list = json_text(portfolio_json(p), true))) status = err_memory(err, "portfolio");
+    c->pairs[0] = (struct safetensors_pair){"format", "espalier-portfolio"};
+    c->pairs[1] = (struct safetensors_pair){"version", "1"};
+    c->pairs[2] = (struct safetensors_pair){"variants", c->list};
+    return status;
+}
+
+enum status portfolio_write(struct portfolio *p, struct model *const *models, const char *path, struct err *err) {
+    struct content c;
+    enum status status = content_init(&c, p, models, err);
+    if (!status) status = safetensors_write(path, c.tensors, p->nvariants, c.pairs, 3, err);
+    content_fini(&c);
+    return status;
+}
+
+enum status portfolio_serialize(struct portfolio *p, struct model *const *models, uint8_t **bytes, size_t *length,
+                                struct err *err) {
+    struct content c;
+    enum status status = content_init(&c, p, models, err);
+    if (!status) status = safetensors_serialize(c.tensors, p->nvariants, c.pairs, 3, bytes, length, err);
+    content_fini(&c);
     return status;
 }

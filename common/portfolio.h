@@ -48,5 +48,8 @@ enum status portfolio_load(struct model **model, const char *path, const char *v
 /* Writes it whole or not at all. models: [nvariants]; `bytes` and `offset` of the variants are set. */
 enum status portfolio_write(struct portfolio *portfolio, struct model *const *models, const char *path,
                             struct err *err) MUST_CHECK;
+/* The same as one malloc'ed buffer. */
+enum status portfolio_serialize(struct portfolio *portfolio, struct model *const *models, uint8_t **bytes,
+                                size_t *length, struct err *err) MUST_CHECK;
 
 #endif

@@ -8,6 +8,7 @@ struct governor {
     struct controller *controller; /* NULL: static */
     struct steady_clock *clock;    /* NULL: no steady latency */
     struct plan *plan;             /* the present one */
+    bool variants;                 /* all stages at one level: the controller knows one stage */
     bool stated[WIRE_MAX_STAGES];  /* the cfg states the delay of the link into the stage */
     struct wire_time source;       /* of the link into the first stage: bytes and time of its latest frame */
 };
@@ -26,6 +27,22 @@ static enum status widen(struct profile **out, const struct profile *slice, int 
     whole->threads = slice->threads;
     *out = whole;
     return STATUS_OK;
+}
+
+/* All stages of a portfolio as one, since they change variant together: its
+ * time is the sum of theirs, and of the links between them. */
+static void join_stages(const struct governor *g, const struct cluster_link *link, struct profile **whole,
+                        const double *servers, struct controller_stage *stage) {
+    struct profile *all = whole[0];
+    size_t row = (size_t)all->nlevels * (size_t)all->nlevels;
+    double least = servers[0];
+    for (int i = 1; i < g->slices->count; i++) {
+        if (servers[i] < least) least = servers[i];
+        size_t first = (size_t)g->slices->first[i] * row, count = (size_t)g->slices->first[i + 1] * row - first;
+        memcpy(all->ms + first, whole[i]->ms + first, count * sizeof *all->ms);
+    }
+    *stage = (struct controller_stage){ .nblocks = all->nblocks, .profile = all, .bytes_per_s = link->rate_kb_s * 1e3,
+                                        .latency_ms = link->delay_ms, .servers = least };
 }
 
 static enum status create_controller(struct governor *g, const struct governor_config *config,
@@ -51,9 +68,11 @@ static enum status create_controller(struct governor *g, const struct governor_c
     c.min_accuracy = config->min_accuracy;
     c.paced = config->paced;
     c.start = config->start;
-    if (!status) status = controller_maps(m, stages, s->count, maps, err);
+    const int nstages = config->variants ? 1 : s->count;
+    if (!status && config->variants) join_stages(g, links[0], whole, servers, &stages[0]);
+    if (!status) status = controller_maps(m, stages, nstages, maps, err);
     if (!status)
-        status = controller_create(&g->controller, &c, stages, s->count, m->accuracy, m->blocks->nblocks,
+        status = controller_create(&g->controller, &c, stages, nstages, m->accuracy, m->blocks->nblocks,
                                    m->levels->nlevels, maps, err);
     for (int i = 0; i < s->count; i++) profile_destroy(&whole[i]);
     free(maps);
@@ -73,6 +92,7 @@ enum status governor_create(struct governor **out, const struct governor_config 
     struct governor *g = calloc(1, sizeof *g);
     if (!g) return err_memory(err, "controller");
     g->slices = slices;
+    g->variants = config->variants;
     enum status status = plan_create(&g->plan, config->start->nblocks, 0, err);
     if (!status) copy_plan(g->plan, config->start);
     if (!status && config->policy != CONTROLLER_STATIC) status = create_controller(g, config, links, profiles, servers, err);
@@ -102,22 +122,39 @@ void governor_source_link(struct governor *g, double now_s, const struct outlet_
     g->source.link_us = (uint32_t)(sample->seconds * 1e6) + 1;
 }
 
+/* What a frame took at a stage, and on the link into it. */
+static struct controller_report stage_report(const struct governor *g, const struct wire_frame *f, int i) {
+    const struct wire_time *t = &f->time[i], *link = i ? &f->time[i - 1] : &g->source;
+    int before = i ? f->choice[i - 1].level : 0;
+    return (struct controller_report){
+        .stage = i, .level = f->choice[i].level,
+        .incoming = before > f->choice[i].link ? before : f->choice[i].link,
+        .compute_ms = t->compute_us / 1e3, .decode_ms = t->decode_us / 1e3, .encode_ms = t->encode_us / 1e3,
+        .queue_ms = t->queue_us / 1e3,
+        .codec = (enum codec)f->choice[i].codec,
+        .bytes = link->link_us ? link->link_bytes : 0, .link_ms = link->link_bytes ? link->link_us / 1e3 : 0,
+    };
+}
+
+/* All stages as one: behind the first, links and coding are part of the time. */
+static struct controller_report joint_report(const struct governor *g, const struct wire_frame *f) {
+    struct controller_report all = stage_report(g, f, 0);
+    for (int i = 1; i < f->nstages; i++) {
+        struct controller_report r = stage_report(g, f, i);
+        all.compute_ms += r.compute_ms + r.decode_ms + r.link_ms;
+        all.encode_ms += r.encode_ms;
+        all.queue_ms += r.queue_ms;
+    }
+    return all;
+}
+
 void governor_frame(struct governor *g, double now_s, const struct wire_frame *f) {
     double compute_ms = 0;
     for (int i = 0; i < f->nstages; i++) compute_ms += f->time[i].compute_us / 1e3;
     if (g->clock) steady_observe(g->clock->steady, compute_ms);
     if (!g->controller) return;
-    for (int i = 0; i < f->nstages; i++) {
-        const struct wire_time *t = &f->time[i], *link = i ? &f->time[i - 1] : &g->source;
-        int before = i ? f->choice[i - 1].level : 0;
-        struct controller_report report = {
-            .stage = i, .level = f->choice[i].level,
-            .incoming = before > f->choice[i].link ? before : f->choice[i].link,
-            .compute_ms = t->compute_us / 1e3, .decode_ms = t->decode_us / 1e3, .encode_ms = t->encode_us / 1e3,
-            .queue_ms = t->queue_us / 1e3,
-            .codec = (enum codec)f->choice[i].codec,
-            .bytes = link->link_us ? link->link_bytes : 0, .link_ms = link->link_bytes ? link->link_us / 1e3 : 0,
-        };
+    for (int i = 0; i < (g->variants ? 1 : f->nstages); i++) {
+        struct controller_report report = g->variants ? joint_report(g, f) : stage_report(g, f, i);
         controller_report(g->controller, now_s, &report);
     }
     g->source = (struct wire_time){ 0 };
@@ -133,7 +170,7 @@ void governor_result(struct governor *g, double now_s, double latency_ms, double
  * one's way, as if the runner sat where both ways meet. A delay that the
  * cluster cfg states is believed. */
 void governor_round_trips(struct governor *g, const double *rtt_s) {
-    for (int i = 0; g->controller && i < g->slices->count; i++) {
+    for (int i = 0; g->controller && i < (g->variants ? 1 : g->slices->count); i++) {
         if (g->stated[i]) continue;
         double there_and_back_s = i == 0 ? rtt_s[0] : rtt_s[i - 1] > 0 && rtt_s[i] > 0 ? (rtt_s[i - 1] + rtt_s[i]) / 2 : 0;
         if (there_and_back_s > 0) controller_link_latency(g->controller, i, there_and_back_s / 2 * 1e3);
@@ -141,7 +178,7 @@ void governor_round_trips(struct governor *g, const double *rtt_s) {
 }
 
 void governor_restarted(struct governor *g, int stage) {
-    if (g->controller) controller_restarted(g->controller, stage);
+    if (g->controller) controller_restarted(g->controller, g->variants ? 0 : stage);
 }
 
 const struct plan *governor_plan(const struct governor *g) {
@@ -163,7 +200,8 @@ void governor_choose(struct governor *g, double now_s, int waiting, int in_fligh
     *reason = "";
     if (g->controller) {
         struct controller_decision d = controller_decide(g->controller, now_s, waiting, in_flight);
-        copy_plan(g->plan, d.plan);
+        if (g->variants) memcpy(g->plan->level, d.plan->level, (size_t)g->plan->nblocks * sizeof *g->plan->level);
+        else copy_plan(g->plan, d.plan);
         if (d.changed) *reason = d.reason;
     }
     if (g->clock) *reason = follow_clock(g);

@@ -22,6 +22,7 @@ struct governor_config {
     enum controller_policy policy;
     double slo_ms, min_accuracy;
     bool paced;
+    bool variants; /* of a portfolio: one level for all stages */
     const struct plan *start; /* borrowed until creation ends */
     struct steady_options steady; /* with a profile: the clock of this device chooses, under the static policy */
 };

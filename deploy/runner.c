@@ -57,6 +57,28 @@ static enum status check_config(struct runner *r, struct err *err) {
     return STATUS_OK;
 }
 
+static enum status open_model(struct runner *r, struct err *err) {
+    const struct runner_config *c = r->config;
+    if (!portfolio_is(c->model)) {
+        if (!c->portfolio) return model_load(&r->model, c->model, err);
+        enum status status = model_load(&r->model, c->model, err);
+        return status ? status : err_set(err, STATUS_USAGE, "%s is one model, not a portfolio of variants", c->model);
+    }
+    if (c->steady.profile)
+        return err_set(err, STATUS_USAGE, "--steady is for models that are pruned as they run, and %s is a portfolio", c->model);
+    enum status status = portfolio_model_open(&r->portfolio, c->model, err);
+    if (!status) r->model = r->portfolio->model;
+    return status;
+}
+
+/* One variant for all stages, and all that crosses. */
+static enum status check_start(const struct runner *r, struct err *err) {
+    for (int b = 0; r->portfolio && b < r->start->nblocks; b++)
+        if (r->start->level[b] != r->start->level[0] || r->start->link[b])
+            return err_set(err, STATUS_USAGE, "a portfolio runs at one variant throughout: --plan takes its number alone, and links no level");
+    return STATUS_OK;
+}
+
 /* As the cluster cfg has it. */
 static enum status make_first_layout(struct runner *r, struct err *err) {
     struct layout_places places;
@@ -83,7 +105,7 @@ static enum status make_start_plan(struct runner *r, struct err *err) {
         r->start->link[s->first[i]] = i ? w->link.level : 0;
         r->start->codec[s->first[i]] = w->link.codec;
     }
-    return status;
+    return status ? status : check_start(r, err);
 }
 
 static enum status visit_accepted(void *context, const struct journal_frame *frame, bool has_result, struct err *err) {
@@ -94,7 +116,8 @@ static enum status visit_accepted(void *context, const struct journal_frame *fra
 
 static enum status open_journal(struct runner *r, struct err *err) {
     char hash[65], cuts[512];
-    model_hash(r->model->file->bytes, r->model->file->length, hash);
+    if (r->portfolio) strcpy(hash, r->portfolio->hash);
+    else model_hash(r->model->file->bytes, r->model->file->length, hash);
     slices_text(r->layout->slices, cuts, sizeof cuts);
     struct journal_config config = { .path = r->config->results, .model = hash,
                                      .source = source_identity(r->source),
@@ -372,7 +395,8 @@ static void close_all(struct runner *r) {
     plan_destroy(&r->start);
     recut_destroy(&r->recut);
     runner_layout_close(r);
-    model_destroy(&r->model);
+    if (r->portfolio) portfolio_model_close(&r->portfolio);
+    else model_destroy(&r->model);
     cluster_destroy(&r->cluster);
     signals_close(&r->signal_fd);
 }
@@ -384,7 +408,7 @@ enum status runner_run(const struct runner_config *config, struct err *err) {
     r->signal_fd = -1;
     enum status status = cluster_load(&r->cluster, config->cluster, err);
     if (!status) status = check_config(r, err);
-    if (!status) status = model_load(&r->model, config->model, err);
+    if (!status) status = open_model(r, err);
     if (!status) status = make_first_layout(r, err);
     if (!status) status = make_start_plan(r, err);
     if (!status) status = source_create(&r->source, &config->source, err);

@@ -31,6 +31,7 @@ struct runner_config {
     enum controller_policy policy; /* CONTROLLER_POLICIES: exact if there is a deadline, else static */
     double slo_ms;                 /* 0: none; negative: the cluster cfg's */
     double min_accuracy;
+    bool portfolio; /* the model must be one */
     struct steady_options steady; /* with a profile: latency is held as this device's clock moves; all workers are here */
     enum runner_overload overload;
     int queue;                /* frames that may wait, unless the overload is to wait */

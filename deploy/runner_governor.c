@@ -110,7 +110,8 @@ enum status runner_start_governor(struct runner *r, struct layout *l, struct err
     }
     struct governor_config config = { .policy = r->policy, .slo_ms = r->slo_ms,
                                       .min_accuracy = r->config->min_accuracy, .paced = source_paced(r->source),
-                                      .start = start, .steady = r->config->steady };
+                                      .start = start, .variants = r->portfolio != NULL,
+                                      .steady = r->config->steady };
     if (!status) {
         governor_destroy(&l->governor);
         status = governor_create(&l->governor, &config, l->slices, links, (const struct profile *const *)profiles, servers,

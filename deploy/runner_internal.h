@@ -41,7 +41,8 @@ struct runner {
     double slo_ms; /* of the command line or the cluster cfg */
     enum controller_policy policy;
     struct cluster *cluster;
-    struct model *model;
+    struct portfolio_model *portfolio; /* NULL: one model */
+    struct model *model;               /* of the portfolio, or owned */
     struct plan *start; /* for the first layout */
     struct keys *keys;
     struct transport *transport;

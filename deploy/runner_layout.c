@@ -21,7 +21,8 @@ enum status runner_layout_create(struct layout **out, const struct runner *r, co
     struct layout *l = calloc(1, sizeof *l);
     if (!l) return err_memory(err, "layout");
     l->places = *places;
-    enum status status = slices_create(&l->slices, r->model, places->nstages, cuts, err);
+    enum status status = r->portfolio ? slices_create_portfolio(&l->slices, r->portfolio, places->nstages, cuts, err)
+                                      : slices_create(&l->slices, r->model, places->nstages, cuts, err);
     if (status) runner_layout_destroy(&l);
     else *out = l;
     return status;

@@ -96,7 +96,20 @@ static enum status place_cuts(struct slices *s, const char *cuts, struct err *er
 
 /* ---- the slices ---- */
 
+static enum status serialize_variants(const struct slices *s, int index, uint8_t **bytes, size_t *size, struct err *err) {
+    struct portfolio portfolio = s->portfolio->portfolio;
+    struct model *slices[PORTFOLIO_MAX_VARIANTS] = { NULL };
+    if (s->count == 1) return portfolio_serialize(&portfolio, s->portfolio->variants, bytes, size, err);
+    enum status status = STATUS_OK;
+    for (int i = 0; i < portfolio.nvariants && !status; i++)
+        status = surgery_slice(s->portfolio->variants[i], s->first[index], s->first[index + 1] - 1, &slices[i], err);
+    if (!status) status = portfolio_serialize(&portfolio, slices, bytes, size, err);
+    for (int i = 0; i < portfolio.nvariants; i++) model_destroy(&slices[i]);
+    return status;
+}
+
 static enum status serialize(const struct slices *s, int index, uint8_t **bytes, size_t *size, struct err *err) {
+    if (s->portfolio) return serialize_variants(s, index, bytes, size, err);
     if (s->count == 1) return model_serialize(s->model, bytes, size, err);
     struct model *slice = NULL;
     enum status status = surgery_slice(s->model, s->first[index], s->first[index + 1] - 1, &slice, err);
@@ -105,12 +118,13 @@ static enum status serialize(const struct slices *s, int index, uint8_t **bytes,
     return status;
 }
 
-enum status slices_create(struct slices **out, const struct model *model, int count, const char *cuts,
-                          struct err *err) {
+static enum status create(struct slices **out, const struct model *model, const struct portfolio_model *portfolio,
+                          int count, const char *cuts, struct err *err) {
     assert(count > 0 && count <= WIRE_MAX_STAGES);
     struct slices *s = calloc(1, sizeof *s);
     if (!s) return err_memory(err, "slices");
     s->model = model;
+    s->portfolio = portfolio;
     s->count = count;
     enum status status = place_cuts(s, cuts, err);
     for (int i = 0; i < count && !status; i++) {
@@ -122,6 +136,16 @@ enum status slices_create(struct slices **out, const struct model *model, int co
     if (status) slices_destroy(&s);
     else *out = s;
     return status;
+}
+
+enum status slices_create(struct slices **out, const struct model *model, int count, const char *cuts,
+                          struct err *err) {
+    return create(out, model, NULL, count, cuts, err);
+}
+
+enum status slices_create_portfolio(struct slices **out, const struct portfolio_model *portfolio, int count,
+                                    const char *cuts, struct err *err) {
+    return create(out, portfolio->model, portfolio, count, cuts, err);
 }
 
 void slices_destroy(struct slices **pointer) {

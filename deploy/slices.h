@@ -5,10 +5,12 @@
 
 #include "common/err.h"
 #include "common/model.h"
+#include "deploy/portfolio_model.h"
 #include "deploy/wire.h"
 
 struct slices {
     const struct model *model; /* borrowed */
+    const struct portfolio_model *portfolio; /* borrowed; else NULL: each slice is a portfolio of the variants' */
     int count;
     int first[WIRE_MAX_STAGES + 1]; /* blocks; first[count] = the model's nblocks */
     size_t size[WIRE_MAX_STAGES];
@@ -22,6 +24,9 @@ struct slices {
  * small as it can be. */
 enum status slices_create(struct slices **slices, const struct model *model, int count, const char *cuts,
                           struct err *err) MUST_CHECK;
+/* Of a portfolio: where its model is cut. */
+enum status slices_create_portfolio(struct slices **slices, const struct portfolio_model *portfolio, int count,
+                                    const char *cuts, struct err *err) MUST_CHECK;
 void slices_destroy(struct slices **slices);
 /* Bytes of a slice's file, kept until slices_release. */
 enum status slices_bytes(struct slices *slices, int index, const uint8_t **bytes, struct err *err) MUST_CHECK;

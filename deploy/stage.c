@@ -3,6 +3,8 @@
 #include "common/log.h"
 #include "deploy/codec.h"
 #include "deploy/engine.h"
+#include "deploy/profile_measure.h"
+#include "deploy/variants.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -11,7 +13,8 @@
 
 struct stage {
     int index, count;
-    struct model *model;
+    struct variants *variants; /* of a portfolio, else NULL */
+    struct model *model;       /* of the variant at work; of `variants`, or owned */
     struct engine *engine;
     struct plan *plan; /* of the slice: one level for all blocks */
     struct codec_state *codec;
@@ -35,26 +38,70 @@ static enum status check_model(const struct stage *s, const char *path, struct e
     return STATUS_OK;
 }
 
-enum status stage_create(struct stage **out, const char *path, int index, int count, struct pool *pool,
-                         const char *cache, struct err *err) {
-    struct stage *s = calloc(1, sizeof *s);
-    if (!s) return err_memory(err, "stage");
-    s->index = index;
-    s->count = count;
+/* Floats that maps take, of the largest variant. */
+struct room {
+    size_t arrived, input, output;
+};
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static enum status take_in(struct stage *s, const char *path, struct room *room, struct err *err) {
+    enum status status = check_model(s, path, err);
+    if (status) return status;
+    room->arrived = larger(room->arrived, net_shape_size(s->model->net->input));
+    room->input = larger(room->input, engine_input_max(s->engine));
+    room->output = larger(room->output, engine_output_max(s->engine));
+    return STATUS_OK;
+}
+
+static enum status open_model(struct stage *s, const char *path, struct pool *pool, const char *cache, struct room *room,
+                              struct err *err) {
     struct engine_config config = engine_defaults();
     config.pool = pool;
     config.cache = cache;
     config.cache_later = true;
     enum status status = model_load_how(&s->model, path, cache ? MODEL_UNVERIFIED : 0, err);
     if (!status) status = engine_create(&s->engine, s->model, &config, err);
-    if (!status) status = check_model(s, path, err);
+    return status ? status : take_in(s, path, room, err);
+}
+
+static void use_variant(struct stage *s, int variant) {
+    variants_use(s->variants, variant);
+    s->model = s->variants->models[variant];
+    s->engine = variants_engine(s->variants);
+}
+
+static enum status open_variants(struct stage *s, const char *path, struct pool *pool, const char *cache,
+                                 struct room *room, struct err *err) {
+    const struct variants_config config = { .path = path, .cache = cache, .pool = pool };
+    enum status status = variants_open(&s->variants, &config, err);
+    for (int i = 0; !status && i < s->variants->portfolio.nvariants; i++) {
+        use_variant(s, i);
+        status = take_in(s, path, room, err);
+        if (!status && s->model->blocks->nblocks != s->variants->models[0]->blocks->nblocks)
+            status = err_set(err, STATUS_FORMAT, "%s: its variants are not cut alike", path);
+    }
+    if (status) return status;
+    use_variant(s, 0);
+    variants_settle(s->variants);
+    return STATUS_OK;
+}
+
+enum status stage_create(struct stage **out, const char *path, int index, int count, struct pool *pool,
+                         const char *cache, struct err *err) {
+    struct stage *s = calloc(1, sizeof *s);
+    if (!s) return err_memory(err, "stage");
+    s->index = index;
+    s->count = count;
+    struct room room = { 0 };
+    enum status status = portfolio_is(path) ? open_variants(s, path, pool, cache, &room, err)
+                                            : open_model(s, path, pool, cache, &room, err);
     if (!status) status = plan_create(&s->plan, s->model->blocks->nblocks, 0, err);
     if (!status) status = codec_create(&s->codec, err);
     if (!status) {
-        size_t arrived = net_shape_size(s->model->net->input);
-        s->arrived = malloc(arrived * sizeof(float));
-        s->input = malloc(engine_input_max(s->engine) * sizeof(float));
-        s->output = malloc(engine_output_max(s->engine) * sizeof(float));
+        s->arrived = malloc(room.arrived * sizeof(float));
+        s->input = malloc(room.input * sizeof(float));
+        s->output = malloc(room.output * sizeof(float));
         if (!s->arrived || !s->input || !s->output) status = err_memory(err, "feature maps");
     }
     if (status) stage_destroy(&s);
@@ -62,7 +109,10 @@ enum status stage_create(struct stage **out, const char *path, int index, int co
     return status;
 }
 
-void stage_keep(struct stage *s) { engine_keep(s->engine); }
+/* Variants have kept theirs when they were opened. */
+void stage_keep(struct stage *s) {
+    if (!s->variants) engine_keep(s->engine);
+}
 
 void stage_destroy(struct stage **pointer) {
     struct stage *s = *pointer;
@@ -72,8 +122,12 @@ void stage_destroy(struct stage **pointer) {
     free(s->output);
     codec_destroy(&s->codec);
     plan_destroy(&s->plan);
-    engine_destroy(&s->engine);
-    model_destroy(&s->model);
+    if (s->variants) {
+        variants_close(&s->variants);
+    } else {
+        engine_destroy(&s->engine);
+        model_destroy(&s->model);
+    }
     free(s);
     *pointer = NULL;
 }
@@ -82,14 +136,70 @@ const struct model *stage_model(const struct stage *s) {
     return s->model;
 }
 
+int stage_levels(const struct stage *s) {
+    return s->variants ? s->variants->portfolio.nvariants : s->model->levels->nlevels;
+}
+
+bool stage_has_variants(const struct stage *s) { return s->variants != NULL; }
+
+/* ---- latencies ---- */
+
+/* Each variant throughout; what arrives is of the same. */
+static enum status measure_variants(const struct stage *s, struct pool *pool, int repeats, struct profile **out,
+                                    struct err *err) {
+    const int n = s->variants->portfolio.nvariants;
+    struct profile *profile = NULL;
+    enum status status = profile_create(&profile, s->plan->nblocks, n, err);
+    for (int v = 0; !status && v < n; v++) {
+        struct profile *own = NULL;
+        status = profile_measure(&own, s->variants->models[v], pool, repeats, err);
+        if (status) break;
+        if (v == 0) {
+            memcpy(profile->device, own->device, sizeof profile->device);
+            memcpy(profile->encode_ns, own->encode_ns, sizeof profile->encode_ns);
+            memcpy(profile->decode_ns, own->decode_ns, sizeof profile->decode_ns);
+            profile->threads = own->threads;
+        }
+        for (int b = 0; b < profile->nblocks; b++)
+            for (int incoming = 0; incoming < n; incoming++)
+                profile->ms[((size_t)b * (size_t)n + (size_t)v) * (size_t)n + (size_t)incoming] = profile_ms(own, b, 0, 0);
+        profile_destroy(&own);
+    }
+    if (status) profile_destroy(&profile);
+    else *out = profile;
+    return status;
+}
+
+enum status stage_measure(const struct stage *s, struct pool *pool, int repeats, struct profile **profile,
+                          struct err *err) {
+    return s->variants ? measure_variants(s, pool, repeats, profile, err)
+                       : profile_measure(profile, s->model, pool, repeats, err);
+}
+
 /* ---- the plan ---- */
+
+/* The variant of the frame's level, which is one at all stages. */
+static enum status set_variant(struct stage *s, const struct wire_frame *f, struct err *err) {
+    int variant = f->choice[s->index].level;
+    if (variant >= stage_levels(s))
+        return err_set(err, STATUS_FORMAT, "variant %d of %d", variant, stage_levels(s));
+    for (int i = 0; i < f->nstages; i++)
+        if (f->choice[i].level != variant || f->choice[i].link)
+            return err_set(err, STATUS_FORMAT, "a frame through variants %d and %d, or a link with a level", variant,
+                           f->choice[i].level);
+    if (f->incoming != (s->index ? variant : 0))
+        return err_set(err, STATUS_FORMAT, "what arrives is of variant %d, not %d", f->incoming, variant);
+    use_variant(s, variant);
+    return STATUS_OK;
+}
 
 static bool same_before(const struct plan_before *a, const struct plan_before *b) {
     return a->n == b->n && a->nchain == b->nchain && memcmp(a->share, b->share, (size_t)a->n * sizeof *a->share) == 0;
 }
 
 static enum status set_plan(struct stage *s, const struct wire_frame *f, struct err *err) {
-    int nlevels = s->model->levels->nlevels, level = f->choice[s->index].level;
+    int nlevels = stage_levels(s), level = f->choice[s->index].level;
+    if (s->variants) return set_variant(s, f, err);
     for (int i = 0; i < f->nstages; i++)
         if (f->choice[i].level >= nlevels || f->choice[i].link >= nlevels)
             return err_set(err, STATUS_FORMAT, "level %d or link level %d: the model has %d", f->choice[i].level,
@@ -157,7 +267,7 @@ static void narrow(struct stage *s, const struct wire_frame *in, struct wire_fra
     int nsegments, level = 0;
     const struct segment *segments = groups_segments(m->groups, m->net->nlayers - 1, &nsegments);
     assert(nsegments == t.nsegments);
-    if (!last) {
+    if (!last && !s->variants) {
         const struct wire_choice *next = &in->choice[s->index + 1];
         level = next->level > next->link ? next->level : next->link;
     }
@@ -222,5 +332,6 @@ enum status stage_run(struct stage *s, const struct wire_message *message, uint3
         .compute_us = microseconds(computed - decoded), .encode_us = microseconds(log_now_s() - computed),
         .bytes = (uint32_t)message->payload_length, .link_bytes = link_bytes, .link_us = link_us,
     };
+    if (s->variants) variants_settle(s->variants);
     return packet_seal(packet, &s->next, buffer, err);
 }

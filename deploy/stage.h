@@ -4,14 +4,20 @@
  * A frame carries the plan it is to be run at. If that is not the present one,
  * the engine is switched before the frame: microseconds, and no allocation.
  * What crosses to the next stage is cut to the channels that it will read: the
- * link's cap and the next stage's own level. */
+ * link's cap and the next stage's own level.
+ *
+ * Of a portfolio it has a slice of every variant (deploy/variants.h), and the
+ * level that a frame carries, the same at all stages, is the variant. */
 #ifndef ESPALIER_STAGE_H
 #define ESPALIER_STAGE_H
 
 #include "common/model.h"
 #include "common/pool.h"
+#include "common/profile.h"
 #include "deploy/transport.h"
 #include "deploy/wire.h"
+
+#include <stdbool.h>
 
 struct stage;
 
@@ -24,6 +30,12 @@ enum status stage_create(struct stage **stage, const char *path, int index, int 
 void stage_keep(struct stage *stage);
 void stage_destroy(struct stage **stage);
 const struct model *stage_model(const struct stage *stage);
+/* How many levels a frame may name; of a portfolio: variants. */
+int stage_levels(const struct stage *stage);
+bool stage_has_variants(const struct stage *stage);
+/* The slice's latencies: profile_measure(); of a portfolio each variant's as a level's. */
+enum status stage_measure(const struct stage *stage, struct pool *pool, int repeats, struct profile **profile,
+                          struct err *err) MUST_CHECK;
 
 /* Runs the frame in `message` (a WIRE_FRAME for this stage) and makes the
  * packet for the next one, or the result. `queue_us`: how long the frame has

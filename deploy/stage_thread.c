@@ -3,7 +3,6 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/pool.h"
-#include "deploy/profile_measure.h"
 #include "deploy/stage.h"
 #include "deploy/store.h"
 
@@ -99,13 +98,13 @@ static void load(struct stage_thread *t, const struct job *job, struct outcome *
 }
 
 /* A profile kept from an earlier measurement, if it is one of this slice. */
-static char *cached_profile(const char *path, const struct model *model) {
+static char *cached_profile(const char *path, const struct stage *stage) {
     uint8_t *text;
     size_t length;
     struct profile *profile = NULL;
     if (file_read(path, MAX_PROFILE, &text, &length, NULL)) return NULL;
     bool good = !profile_parse(&profile, path, (const char *)text, NULL) &&
-                profile->nblocks == model->blocks->nblocks && profile->nlevels == model->levels->nlevels;
+                profile->nblocks == stage_model(stage)->blocks->nblocks && profile->nlevels == stage_levels(stage);
     profile_destroy(&profile);
     if (good) return (char *)text;
     free(text);
@@ -126,9 +125,9 @@ static void measure(struct stage_thread *t, const struct job *job, struct outcom
     o->layout = job->layout;
     if (!stage) {
         o->status = err_set(&err, STATUS_FORMAT, "no slice to measure");
-    } else if (!(o->json = cached_profile(job->path, stage_model(stage)))) {
+    } else if (!(o->json = cached_profile(job->path, stage))) {
         struct profile *profile = NULL;
-        o->status = profile_measure(&profile, stage_model(stage), t->pool, PROFILE_REPEATS, &err);
+        o->status = stage_measure(stage, t->pool, PROFILE_REPEATS, &profile, &err);
         if (!o->status && !(o->json = profile_json(profile))) o->status = err_memory(&err, "profile");
         profile_destroy(&profile);
         if (!o->status) keep_profile(job->path, o->json);
@@ -161,8 +160,10 @@ static void relieve(const struct stage_thread *t, struct job *job) {
     if (job->message.session != t->relief.session || f->layout != t->relief.layout || f->seq >= t->relief.before ||
         f->stage >= f->nstages || !stage)
         return;
-    if (t->relief.level < stage_model(stage)->levels->nlevels && f->choice[f->stage].level < t->relief.level)
-        f->choice[f->stage].level = (uint8_t)t->relief.level;
+    if (t->relief.level >= stage_levels(stage) || f->choice[f->stage].level >= t->relief.level) return;
+    if (!stage_has_variants(stage)) f->choice[f->stage].level = (uint8_t)t->relief.level;
+    else /* one variant at all stages: only the first can choose another one */
+        for (int i = 0; f->stage == 0 && i < f->nstages; i++) f->choice[i].level = (uint8_t)t->relief.level;
 }
 
 static void push_outcome(struct stage_thread *t, struct outcome_node *node) {

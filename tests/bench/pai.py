@@ -32,7 +32,7 @@ def jobs():
         yield job('resnet20', 1, 'structured', 'synflow', density)
         yield job('resnet20', 1, 'unstructured', 'synflow', density)
     for method in ['snip', 'grasp', 'magnitude', 'random']:
-        for density in [.2, .05]:
+        for density in [.2, .1, .05]:
             yield job('resnet20', 1, 'structured', method, density)
             yield job('resnet20', 1, 'unstructured', method, density)
     for method in ['snip', 'grasp', 'random']:

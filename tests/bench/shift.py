@@ -11,6 +11,8 @@ Paper: DNNShifter, arXiv 2309.06973: variants made up to 93 times faster than by
 training, 5.14 times smaller and 1.67 times faster than the sparse networks at
 256 times sparsity (1.10 times smaller at 16 times), switching overhead 11.9
 times and memory 3.8 times lower.
+
+Environment, besides rows.py's: SPARSITIES.
 """
 import json
 import os
@@ -19,7 +21,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rows
 
-SPARSITIES = ['.75', '.9375', '.984375', '.99609375']  # 4, 16, 64, 256 times
+SPARSITIES = os.environ.get('SPARSITIES', '.75,.9375,.984375,.99609375')  # 4, 16, 64, 256 times
 TIMES = {'dense': 1, '0.75': 4, '0.9375': 16, '0.984375': 64, '0.996094': 256}
 
 
@@ -40,7 +42,7 @@ def run_portfolio(table, job):
     network, name = job['network'], name_of(table, job)
     portfolio = name + '.portfolio'
     command = [rows.TRAIN, 'shift', rows.DATA, rows.one_level(network, table.work), '-o', portfolio, '--sparsities',
-               ','.join(SPARSITIES), '--epochs', str(rows.epochs_of(network)), '--channel-share', str(job['share']),
+               SPARSITIES, '--epochs', str(rows.epochs_of(network)), '--channel-share', str(job['share']),
                '--seed', str(job['seed']), '--hold-out', rows.HOLD_OUT, '--threads', rows.THREADS]
     variants = [json.loads(l) for l in rows.run(command + ['--json'], name + '.json').splitlines()]
     bench = [rows.DEPLOY, 'bench', portfolio, '--threads', '1', '--repeats', '30', '--switches', '30', '--json']
