@@ -7,8 +7,10 @@
 #include <stdlib.h>
 
 static const double NEAR = .01;   /* of the target: near enough to go by accuracy */
-static const double MOVED = .005; /* of the clock: worth another look */
-static const double FOLLOW = .3;  /* weight of the latest frame in what firmware holds back */
+static const double MOVED = .01;  /* of the clock: worth another look */
+/* Weight of the latest frame in how slow frames are; while firmware holds the clock. */
+static const double FOLLOW = .05, FOLLOW_HELD = .3;
+static const double MOST = 2; /* times too slow, or too fast, that one frame may count as */
 
 /* Blocks before `cut` at level `front`, the others at `back`. */
 struct rung {
@@ -23,7 +25,7 @@ struct steady {
     struct rung *rungs;
     struct plan *plan;
     double clock;   /* that the present rung was chosen for; 0: none yet */
-    double slow;    /* frames take that many times what they should, while firmware holds the clock; 1: as they should */
+    double slow;    /* frames take that many times what they should by the clock that is told */
     bool held;
 };
 
@@ -145,15 +147,11 @@ static double rung_ms(const struct steady *s, const struct rung *r, double mhz) 
     return r->ms[i] * (1 - way) + r->ms[i + 1] * way;
 }
 
-/* The clock as which frames run. */
-static double clock_of(const struct steady *s, const struct cpufreq_state *state) {
-    return state->held & CPUFREQ_HELD && s->slow > 1 ? state->mhz / s->slow : state->mhz;
-}
-
 const struct plan *steady_choose(struct steady *s, const struct cpufreq_state *state) {
-    s->held = state->held & CPUFREQ_HELD;
-    if (!s->held) s->slow = 1;
-    const double mhz = clock_of(s, state);
+    const bool held = state->held & CPUFREQ_HELD;
+    if (s->held && !held) s->slow = 1;
+    s->held = held;
+    const double mhz = state->mhz / s->slow; /* as which frames run */
     if (!(mhz > 0) || (s->clock > 0 && fabs(mhz - s->clock) <= MOVED * s->clock)) return s->plan;
     double nearest = INFINITY;
     for (int i = 0; i < s->nrungs; i++) {
@@ -172,7 +170,7 @@ double steady_expected_ms(const struct steady *s) {
 }
 
 void steady_observe(struct steady *s, double ms) {
-    if (!s->held || !(ms > 0) || !(s->clock > 0)) return;
-    double slow = s->slow * ms / steady_expected_ms(s);
-    s->slow += FOLLOW * (slow - s->slow);
+    if (!(ms > 0) || !(s->clock > 0)) return;
+    const double off = fmin(fmax(ms / steady_expected_ms(s), 1 / MOST), MOST);
+    s->slow *= 1 + (s->held ? FOLLOW_HELD : FOLLOW) * (off - 1);
 }

@@ -12,9 +12,10 @@
  * The target is the least time that can be held over the clocks of the profile: full
  * width at the fastest clock, or the narrowest level at the slowest, whichever takes longer.
  *
- * Firmware that throttles may do so behind cpufreq's back. While it says that it
- * does, what frames take against what they should is followed, and the clock
- * taken to be that much lower.
+ * What frames take against what they should is followed, slowly, and the clock taken to be
+ * that much lower or higher: for what a profile cannot know, such as a busy neighbour. Firmware
+ * that throttles may do so behind cpufreq's back: while it says that it does, frames
+ * are followed quickly; once it lets go, the clock is believed again.
  *
  * After All-in-One (train/soft_mask.h): one model, a ratio per frequency. How
  * that ladder is made was not to be had; all of this is inferred. */
