@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const double LEAST_MHZ = 1, MOST_MHZ = 100000, WAIT_S = 5;
+static const double LEAST_MHZ = 1, MOST_MHZ = 100000, WAIT_S = 15;
 
 enum status profile_clocks_parse(const char *text, double *mhz, int *n, struct err *err) {
     int count = 0;

@@ -11,6 +11,7 @@ does "$train" train data net.cfg -o m --epochs 1 --threads 1 --measure-plans 3
 cat >governor.py <<'P'
 import os, sys, time
 folder = sys.argv[1] + '/cpu0/cpufreq/'
+open('governing', 'w').close()
 while os.path.exists(folder):
     try:
         want = open(folder + 'scaling_max_freq').read()
@@ -27,6 +28,7 @@ echo 600000 >cpu/cpu0/cpufreq/scaling_min_freq
 echo 1800000 >cpu/cpu0/cpufreq/scaling_max_freq
 clock 1800
 python3 governor.py cpu & governor=$!
+until [ -e governing ]; do sleep .01; done
 does "$deploy" profile m --frequencies 600,1200,1800 --cpufreq cpu --repeats 3 --threads 1 -o profile.json
 [ "$(cat cpu/cpu0/cpufreq/scaling_min_freq) $(cat cpu/cpu0/cpufreq/scaling_max_freq)" = "600000 1800000" ] ||
     fail "the clock's limits are not as they were"
