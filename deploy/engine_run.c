@@ -115,7 +115,8 @@ static void run_kernels(const struct engine *e, const struct op *op) {
     const int threads = e->pool ? pool_threads(e->pool) : 1;
     if (threads > 1 && effort(op) > worth_waking) {
         if (op->nparts == 1 && (w.lines < TASKS_PER_THREAD * threads || !by_lines(e, op))) {
-            w.tile = op->kind == OP_CONV ? TILE : PANEL;
+            const int share = widest / (TASKS_PER_THREAD * threads) / TILE * TILE;
+            w.tile = op->kind != OP_CONV ? PANEL : share > TILE ? share : TILE;
             w.tiles = (widest + w.tile - 1) / w.tile;
         }
         const int missing = (TASKS_PER_THREAD * threads + op->nparts * w.tiles - 1) / (op->nparts * w.tiles);

@@ -242,30 +242,50 @@ static int log_vectors(int c, int last) {
     return c % PANEL + (VEC_LANES << log_n) > PANEL && (int)VEC_LANES < (int)PANEL ? 0 : log_n;
 }
 
-/* Whether the weights for all channels stay in the second cache while the
- * input passes by once; otherwise the input passes by for each tile of channels. */
-static bool weights_stay(const struct conv_args *a, int channels, int lines) {
+/* Of weights, for each output. */
+static ptrdiff_t rows_of(const struct conv_args *a) {
     ptrdiff_t rows = 0;
     for (int k = 0; k < a->nchunks; k++) rows += a->chunks[k].rows;
-    const ptrdiff_t weights = rows * a->kh * a->kw * channels, input = rows * a->x_column / PANEL * a->width * lines;
+    return rows * a->kh * a->kw;
+}
+
+/* Whether the weights for all channels stay in the second cache while the
+ * input passes by once; otherwise the input passes by for each tile of channels. */
+static bool weights_stay(const struct conv_args *a, ptrdiff_t rows, int channels, int lines) {
+    const ptrdiff_t weights = rows * channels, input = rows / (a->kh * a->kw) * a->x_column / PANEL * a->width * lines;
     return weights <= SECOND_CACHE / 2 && input > weights;
 }
 
+/* The tile's input in the next chunk, if it is too much to stay in the first cache until the next tile comes. */
+static ptrdiff_t next_input(const struct conv_args *a, ptrdiff_t rows, ptrdiff_t next_tile) {
+    enum { MANY_ROWS = 256 };
+    return rows > MANY_ROWS && a->nchunks > 1 ? a->chunks[1].x - a->chunks[0].x : next_tile;
+}
+
 void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int bottom) {
-    enum { UNIT_PANELS = CONV_N * VEC_LANES > PANEL ? CONV_N * VEC_LANES / PANEL : 1, FEW = 8 };
+    enum { UNIT_PANELS = CONV_N * VEC_LANES > PANEL ? CONV_N * VEC_LANES / PANEL : 1, FEW = 4 * UNIT_PANELS / CONV_FAR };
     const struct vec_activation activation = vec_activation(a->activation);
     const int pieces = (a->width + CONV_S - 1) / CONV_S;
-    const bool stay = weights_stay(a, last - first, bottom - top), few = !stay && pieces * (bottom - top) <= 2 * FEW;
+    const ptrdiff_t rows = rows_of(a);
+    const bool stay = weights_stay(a, rows, last - first, bottom - top);
+    /* Tiles that read the same weights one after the other. A single one asks for its own. */
+    const int sharing = stay || a->width * (bottom - top) == 1 ? 0 : pieces * (bottom - top);
+    const bool few = sharing > 0 && sharing < FEW;
     struct place p = {.S = (a->width + pieces - 1) / pieces};
     for (int outer = first; outer < last;) {
-        int call = 0;
+        const int panel = outer / PANEL + UNIT_PANELS, panels_left = (last + PANEL - 1) / PANEL - panel;
+        const int panels = sharing == 0 ? 0 : panels_left < UNIT_PANELS ? panels_left : UNIT_PANELS;
+        int call = 0, line = 0;
         for (p.i = top; p.i < bottom; p.i += p.R) {
             p.R = 2 * p.S <= CONV_S && bottom - p.i >= 2 ? 2 : 1;
             for (int piece = 0; piece < pieces; piece++, call++) {
                 p.j = piece * p.S + p.S <= a->width ? piece * p.S : a->width - p.S;
-                struct conv_ahead ahead = {piece + 1 < pieces ? p.S * a->x_column : p.R * a->x_line - p.j * a->x_column, 0, NULL};
-                /* Weights that few tiles share arrive too late: those of the next channels. */
+                const ptrdiff_t tile = piece + 1 < pieces ? p.S * a->x_column : p.R * a->x_line - p.j * a->x_column;
+                struct conv_ahead ahead = {next_input(a, rows, tile), 0,
+                                           conv_weight_line(a, 0, a->nchunks, panel, panels, line)};
+                /* Few tiles have no time to ask for all the weights of the next channels. */
                 if (few) ahead = (struct conv_ahead){(UNIT_PANELS + call % UNIT_PANELS) * a->w_panel, 1, NULL};
+                line += (int)rows / 4 * CONV_FAR;
                 p.c = outer;
                 do {
                     p.log_n = log_vectors(p.c, last);

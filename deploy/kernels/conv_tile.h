@@ -38,6 +38,15 @@ struct conv_end {
 typedef void conv_tile_fn(const struct conv_args *a, ptrdiff_t x, ptrdiff_t w, float *sums, int add,
                           struct conv_ahead ahead, const struct conv_end *end);
 
+/* Where line `line` of the weights of some panels by chunks [k0, k1) lies; NULL behind the last. */
+VEC_INLINE const float *conv_weight_line(const struct conv_args *a, int k0, int k1, int panel, int panels, int line) {
+    if (panels <= 0 || k0 >= k1) return NULL;
+    const struct conv_chunk *last = &a->chunks[k1 - 1];
+    const float *w = a->chunks[k0].w;
+    const int lines = (int)((last->w + a->kh * a->kw * last->w_tap - w) / PANEL);
+    return line / lines < panels ? w + (panel + line / lines) * a->w_panel + line % lines * PANEL : NULL;
+}
+
 /* The tile of one line and 2^log_n <= CONV_N vectors, columns PANEL apart. */
 conv_tile_fn *VEC_NAME(conv_tile)(int log_n, int columns);
 

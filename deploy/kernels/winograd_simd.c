@@ -204,16 +204,6 @@ VEC_INLINE void weight_block(const int m, const struct conv_args *conv, const st
         }
 }
 
-/* Where line `line` of a block's weights lies; NULL behind the last. */
-static const float *weight_line_at(const struct conv_args *conv, const struct block *b, int line) {
-    if (b->first >= b->last) return NULL;
-    const struct conv_chunk *last = &conv->chunks[b->k1 - 1];
-    const float *w = conv->chunks[b->k0].w;
-    const int lines = (int)((last->w + 9 * last->w_tap - w) / PANEL), panel = line / lines;
-    if (panel * PANEL >= b->last - b->first) return NULL;
-    return w + (b->first / PANEL + panel) * conv->w_panel + line % lines * PANEL;
-}
-
 /* ---- products and outputs ---- */
 
 /* Vectors of channels that a register tile computes together. */
@@ -247,7 +237,10 @@ static void multiply(const struct winograd_args *args, const struct block *b, co
                 for (int piece = 0; piece < pieces; piece++) {
                     const int from = n * piece / pieces, end = n * (piece + 1) / pieces;
                     const ptrdiff_t then = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
-                    const struct conv_ahead ahead = {then - x - from * PANEL, 0, weight_line_at(args->conv, next, line)};
+                    const struct conv_ahead ahead = {
+                        then - x - from * PANEL, 0,
+                        conv_weight_line(args->conv, next->k0, next->k1, next->first / PANEL,
+                                         (next->last - next->first + PANEL - 1) / PANEL, line)};
                     VEC_NAME(conv_tile)(log_n, end - from)(&product, x + from * PANEL, w, to + from * (VEC_LANES << log_n),
                                                            k0 > 0, ahead, NULL);
                     line += lines;
