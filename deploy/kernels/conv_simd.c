@@ -211,7 +211,7 @@ struct place {
 VEC_INLINE void ask(const float *at, ptrdiff_t panel, ptrdiff_t line, const struct place *p, const int write) {
     for (int c = 0; c < VEC_LANES << p->log_n; c += PANEL)
         for (int r = 0; r < p->R; r++)
-            for (int s = 0; s < p->S; s++) __builtin_prefetch(at + c / PANEL * panel + r * line + s * PANEL, write);
+            for (int s = 0; s < p->S; s++) vec_ask(at + c / PANEL * panel + r * line + s * PANEL, write);
 }
 
 static void run(const struct conv_args *a, const struct vec_activation *activation, const struct place *p, int last,

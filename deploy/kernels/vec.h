@@ -15,6 +15,12 @@
 #define VEC_NAME(op) VEC_PASTE(op, ISA)
 #define VEC_INLINE static inline __attribute__((always_inline))
 
+/* Asks for a cache line to read or to write. The builtin wants literals; a test of a literal costs nothing. */
+VEC_INLINE void vec_ask(const void *at, const int write) {
+    if (write) __builtin_prefetch(at, 1);
+    else __builtin_prefetch(at, 0);
+}
+
 /* vec_quad: four consecutive floats, to be broadcast one at a time:
  * vec_fma_lane(a, w, quad, L) = a + w * quad[L], L a literal 0 to 3.
  * vec_load_n loads the first n < VEC_LANES lanes and zeroes the others. */

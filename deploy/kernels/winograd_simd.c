@@ -110,7 +110,7 @@ VEC_INLINE void output_line(const int m, const vec *d, vec *out) {
 /* Asks for m columns of some lines. Inlined, as the compiler takes a function that only asks for one without effect. */
 VEC_INLINE void ask_ahead(const int m, const int lines, const float *next, ptrdiff_t line, const int write) {
     for (int i = 0; i < lines; i++)
-        _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) __builtin_prefetch(next + i * line + j * PANEL, write);
+        _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) vec_ask(next + i * line + j * PANEL, write);
 }
 
 VEC_INLINE void input_tile(const int m, const float *x, ptrdiff_t line, float *v, ptrdiff_t v_point) {
