@@ -49,7 +49,8 @@ enum status image_create(struct image *image, int c, int h, int w, struct err *e
 
 /* Decodes `bytes`: JPEG, PNG, BMP, TGA, PNM; `name` is for
  * errors. `channels` 1 or 3. `want_side` (IMAGE_FAST): the shorter side that
- * will be needed; a JPEG may come back reduced, but not below it. 0: full size.
+ * will be needed; a JPEG may come back reduced, to four times that or, if it is
+ * large, to a million pixels, but never below it. 0: full size.
  * Truncated or damaged data is STATUS_FORMAT, too many pixels STATUS_LIMIT. */
 enum status image_decode_u8(struct image_u8 *image, const char *name, const uint8_t *bytes, size_t length,
                             int channels, enum image_decode how, int want_side, struct err *err) MUST_CHECK;

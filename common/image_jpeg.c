@@ -145,13 +145,22 @@ static void on_progress(j_common_ptr cinfo) {
     longjmp(handler->escape, 1);
 }
 
-/* The largest reduction (in eighths; those that are fast) that keeps the shorter side. */
+static uint64_t reduced(unsigned side, unsigned eighths) { return ((uint64_t)side * eighths + 7) / 8; }
+
+/* The largest reduction (in eighths; those that are fast) that leaves MARGIN
+ * times the shorter side that is wanted: reducing is averaging, and what is
+ * averaged to twice the size of a network's input has lost detail that shows in its
+ * answers (tests/bench/decode.py). Large pictures are reduced further, to
+ * MANY_PIXELS, as long as the side remains. */
 static unsigned reduced_eighths(unsigned w, unsigned h, int want_side) {
-    unsigned side = w < h ? w : h;
-    if (want_side > 0)
-        for (unsigned eighths = 1; eighths < 8; eighths *= 2)
-            if (((uint64_t)side * eighths + 7) / 8 >= (unsigned)want_side) return eighths;
-    return 8;
+    enum { MARGIN = 4, MANY_PIXELS = 1000 * 1000 };
+    const unsigned side = w < h ? w : h, want = (unsigned)want_side;
+    unsigned eighths = 8;
+    if (want_side <= 0) return eighths;
+    while (eighths > 1 && reduced(side, eighths / 2) >= want &&
+           (reduced(side, eighths / 2) >= (uint64_t)MARGIN * want || reduced(w, eighths) * reduced(h, eighths) > MANY_PIXELS))
+        eighths /= 2;
+    return eighths;
 }
 
 enum status image_jpeg_decode(struct image_u8 *image, const char *name, const uint8_t *bytes, size_t length,

@@ -7,8 +7,8 @@ against exact decoding.
         Each image is enlarged so that its shorter side is N pixels, as a camera would
         deliver it (0: as it is), made a JPEG, and predicted with both decoders.
     tests/bench/decode.py time [CFG | MODEL]
-        A picture of 12 megapixels, like a camera's in size and texture, to the input of
-        a network at 224x224.
+        Pictures of 12 megapixels, calm to busy, as a camera's are, to the input of a
+        network at 224x224.
 """
 import argparse
 import json
@@ -83,14 +83,14 @@ def accuracy(a):
         load_ms['exact'] / done, load_ms['fast'] / done))
 
 
-def picture(w, h):
-    """Noise of every size, the finer the fainter, as photographs have."""
+def picture(w, h, fall):
+    """Noise of every size, the finer the fainter, as photographs have; `fall`: how much fainter."""
     rng = np.random.default_rng(1)
     sum_ = np.zeros((h, w, 3), np.float32)
     for cells in 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048:
         noise = rng.standard_normal((cells * h // w, cells, 3)).astype(np.float32)
         for c in range(3):
-            sum_[..., c] += 128 / cells ** .3 * np.asarray(Image.fromarray(noise[..., c]).resize((w, h), Image.BICUBIC))
+            sum_[..., c] += 128 / cells ** fall * np.asarray(Image.fromarray(noise[..., c]).resize((w, h), Image.BICUBIC))
     return Image.fromarray(np.clip(128 + sum_, 0, 255).astype(np.uint8))
 
 
@@ -102,10 +102,11 @@ def time(a):
             network = folder + '/network.cfg'
             pathlib.Path(network).write_text(text)
         file = folder + '/12-megapixels.jpg'
-        picture(4000, 3000).save(file, quality=QUALITY)
-        out = subprocess.check_output([DEPLOY, 'bench', network, '--plan', '0', '--threads', '1', '--seconds', '0',
-                                       '--decode', file], text=True)
-        print(out.splitlines()[-1].replace(folder + '/', ''))
+        for fall in .8, .45, .3:  # calm, usual, busy
+            picture(4000, 3000, fall).save(file, quality=QUALITY)
+            out = subprocess.check_output([DEPLOY, 'bench', network, '--plan', '0', '--threads', '1', '--seconds', '0',
+                                           '--decode', file], text=True)
+            print(out.splitlines()[-1].replace(folder + '/', ''))
 
 
 def main():

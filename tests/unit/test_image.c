@@ -174,13 +174,18 @@ static void test_encoding(void **state) {
 }
 
 static void test_reduced_decoding(void **state) {
-    struct buffer jpeg = make_jpeg(800, 600, false);
+    struct buffer jpeg = make_jpeg(800, 600, false), large = make_jpeg(2000, 1500, false);
     const struct {
+        bool large;
         int want, w, h;
-    } cases[] = {{0, 800, 600},   {600, 800, 600}, {301, 800, 600}, {300, 400, 300},
-                 {224, 400, 300}, {150, 200, 150}, {32, 100, 75},   {1, 100, 75}};
+    } cases[] = {
+        {false, 0, 800, 600}, {false, 600, 800, 600}, {false, 76, 800, 600}, {false, 75, 400, 300},
+        {false, 32, 200, 150}, {false, 18, 100, 75}, {false, 1, 100, 75},
+        /* More than a million pixels: without that margin. */
+        {true, 800, 2000, 1500}, {true, 600, 1000, 750}, {true, 224, 1000, 750}, {true, 93, 500, 375}, {true, 1, 250, 188},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct image_u8 image = decode(jpeg, 3, IMAGE_FAST, cases[i].want);
+        struct image_u8 image = decode(cases[i].large ? large : jpeg, 3, IMAGE_FAST, cases[i].want);
         assert_int_equal(image.w, cases[i].w);
         assert_int_equal(image.h, cases[i].h);
         assert_int_equal(corner(&image, 1), 'g');
@@ -190,6 +195,7 @@ static void test_reduced_decoding(void **state) {
     assert_int_equal(exact.w, 800);
     image_u8_free(&exact);
     free(jpeg.bytes);
+    free(large.bytes);
 }
 
 static void test_orientation(void **state) {
