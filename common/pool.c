@@ -1,4 +1,6 @@
-/* One shared counter hands out tasks. Workers spin briefly between loops, because
+/* Each thread has its share of a loop's tasks, neighbours that are likely to be neighbours
+ * of what it did in the loop before and has in its cache, and helps the others when it
+ * is done. Workers spin briefly between loops, because
  * the engine runs many short ones back to back, and then sleep on a condition
  * variable. A loop ends when its tasks are done, and waits only for workers that have
  * joined it: one whose core is taken by something else and that comes late finds the
@@ -20,16 +22,22 @@ struct worker {
     int index;
 };
 
+/* Tasks [next, end), a cache line for each. */
+struct share {
+    _Alignas(64) atomic_int next;
+    int end;
+};
+
 struct pool {
     int threads;
+    struct share *shares;   /* [threads] */
     struct worker *workers; /* [threads - 1] */
     atomic_uint gate; /* which loop it is, whether workers may join it, and how many are in it */
-    atomic_int next, sleepers;
+    atomic_int sleepers;
     atomic_flag taken; /* by a caller of pool_run */
     pthread_mutex_t lock;
     pthread_cond_t start;
     bool stop; /* under the lock */
-    int tasks;
     pool_task *task;
     void *context;
 };
@@ -43,9 +51,12 @@ static inline void relax(void) {
 }
 
 static void run_tasks(struct pool *pool, int thread) {
-    int i;
-    while ((i = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed)) < pool->tasks)
-        pool->task(pool->context, i, thread);
+    for (int k = 0; k < pool->threads; k++) {
+        struct share *share = &pool->shares[(thread + k) % pool->threads];
+        int i;
+        while ((i = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed)) < share->end)
+            pool->task(pool->context, i, thread);
+    }
 }
 
 static bool may_join(unsigned gate, unsigned seen) { return gate & OPEN && gate / LOOP != seen; }
@@ -101,6 +112,7 @@ void pool_destroy(struct pool **pool_pointer) {
     for (int i = 0; i < pool->threads - 1; i++) pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->start);
     pthread_mutex_destroy(&pool->lock);
+    free(pool->shares);
     free(pool->workers);
     free(pool);
     *pool_pointer = NULL;
@@ -112,7 +124,10 @@ enum status pool_create(struct pool **out, int threads, struct err *err) {
     struct pool *pool = calloc(1, sizeof *pool);
     if (!pool) return err_memory(err, "thread pool");
     pool->workers = calloc((size_t)threads, sizeof *pool->workers);
-    if (!pool->workers) {
+    pool->shares = aligned_alloc(_Alignof(struct share), (size_t)threads * sizeof *pool->shares);
+    if (!pool->workers || !pool->shares) {
+        free(pool->shares);
+        free(pool->workers);
         free(pool);
         return err_memory(err, "thread pool");
     }
@@ -139,10 +154,12 @@ void pool_run(struct pool *pool, int tasks, pool_task *task, void *context) {
         for (int i = 0; i < tasks; i++) task(context, i, 0);
         return;
     }
-    pool->tasks = tasks;
     pool->task = task;
     pool->context = context;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    for (int i = 0; i < pool->threads; i++) {
+        atomic_store_explicit(&pool->shares[i].next, (int)((long)tasks * i / pool->threads), memory_order_relaxed);
+        pool->shares[i].end = (int)((long)tasks * (i + 1) / pool->threads);
+    }
     const unsigned loop = atomic_load_explicit(&pool->gate, memory_order_relaxed) / LOOP;
     atomic_store(&pool->gate, (loop + 1) * LOOP + OPEN);
     if (atomic_load(&pool->sleepers) > 0) {
