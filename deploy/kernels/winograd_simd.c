@@ -138,21 +138,41 @@ static void copy_patch(const float *x, ptrdiff_t line, int h, int w, int a, floa
                           i < h && j < w ? vec_load(x + i * line + j * PANEL + k) : vec_zero());
 }
 
-/* Where group `index` of n tiles begins. */
-static int group_begin(int n, int index) { return n * index / winograd_groups(n); }
+/* n things dealt out evenly: the first `more` places get one more than `each`. */
+struct deal {
+    int each, more;
+};
+static struct deal deal(int n, int places) { return (struct deal){n / places, n % places}; }
+static int deal_begin(const struct deal *d, int place) { return place * d->each + (place < d->more ? place : d->more); }
+
+/* The tiles of v one after the other: where each lies in its group, and on the map. */
+struct walk {
+    struct deal groups;
+    int group, in_group, line, column;
+};
+static struct walk walk_from(const struct winograd_args *a, int tile) {
+    const int columns = winograd_columns(a), n = a->end - a->first;
+    struct walk w = {deal(n, winograd_groups(n)), 0, tile - a->first, tile / columns * a->m, tile % columns * a->m};
+    while (w.in_group >= w.groups.each + (w.group < w.groups.more)) w.in_group -= w.groups.each + (w.group++ < w.groups.more);
+    return w;
+}
+static void walk_on(const struct winograd_args *a, struct walk *w) {
+    if (++w->in_group == w->groups.each + (w->group < w->groups.more)) w->group++, w->in_group = 0;
+    if ((w->column += a->m) >= a->conv->width) w->column = 0, w->line += a->m;
+}
 
 VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int first, int last, int top, int bottom,
                             float *v) {
     const struct conv_args *conv = args->conv;
-    const int a = m + 2, columns = winograd_columns(args), tiles = args->end - args->first;
+    const int a = m + 2;
     const ptrdiff_t v_point = winograd_v_point(conv->nchunks), v_group = a * a * v_point;
     float patch[WINOGRAD_MAX * WINOGRAD_MAX * PANEL] __attribute__((aligned(64)));
-    for (int k = first; k < last; k++)
-        for (int t = top, group = 0; t < bottom; t++) {
-            while (t - args->first >= group_begin(tiles, group + 1)) group++;
-            const int i = t / columns * m, j = t % columns * m;
-            const int h = args->height + 2 - i, w = conv->width + 2 - j;
-            const float *x = conv->chunks[k].x + i * conv->x_line + j * PANEL;
+    const struct walk begin = walk_from(args, top);
+    for (int k = first; k < last; k++) {
+        struct walk at = begin;
+        for (int t = top; t < bottom; t++, walk_on(args, &at)) {
+            const int h = args->height + 2 - at.line, w = conv->width + 2 - at.column;
+            const float *x = conv->chunks[k].x + at.line * conv->x_line + at.column * PANEL;
             ptrdiff_t line = conv->x_line;
             ask_ahead(m, a, x + a * PANEL, line, 0);
             if (h < a || w < a) {
@@ -160,9 +180,10 @@ VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int f
                 x = patch;
                 line = WINOGRAD_MAX * PANEL;
             }
-            float *to = v + group * v_group + (k * WINOGRAD_GROUP + t - args->first - group_begin(tiles, group)) * PANEL;
+            float *to = v + at.group * v_group + (k * WINOGRAD_GROUP + at.in_group) * PANEL;
             for (int c = 0; c < conv->chunks[k].rows; c += VEC_LANES) input_tile(m, x + c, line, to + c, v_point);
         }
+    }
 }
 
 void VEC_NAME(winograd_input)(const struct winograd_args *args, int first, int last, int top, int bottom, float *v) {
@@ -216,7 +237,8 @@ static int log_vectors(int left) { return left > UNIT / 2 ? CONV_N / 2 : left > 
 static void multiply(const struct winograd_args *args, const struct block *b, const struct block *next, const float *v,
                      const float *u, float *sums) {
     const int first = b->first, last = b->last, k0 = b->k0, k1 = b->k1;
-    const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first, groups = winograd_groups(tiles);
+    const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first, ngroups = winograd_groups(tiles);
+    const struct deal groups = deal(tiles, ngroups);
     const ptrdiff_t v_point = winograd_v_point(args->conv->nchunks);
     int lines = 0; /* that a tile asks for */
     struct conv_chunk chunks[WINOGRAD_IN];
@@ -226,27 +248,29 @@ static void multiply(const struct winograd_args *args, const struct block *b, co
         chunks[k - k0] = (struct conv_chunk){v + k * WINOGRAD_GROUP * PANEL, u + (k - k0) * WINOGRAD_OUT * PANEL * PANEL, 0,
                                              args->conv->chunks[k].rows};
     }
-    for (int point = 0, line = 0; point < points; point++)
+    for (int point = 0, line = 0; point < points; point++) {
+        const float *far = conv_weight_line(args->conv, next->k0, next->k1, next->first / PANEL,
+                                            (next->last - next->first + PANEL - 1) / PANEL, line);
         for (int c = first; c < last; c += UNIT) {
             const int log_n = log_vectors(last - c), o = c - first;
             const ptrdiff_t w = point * WINOGRAD_U + o / PANEL * (PANEL * PANEL) + o % PANEL;
-            for (int group = 0; group < groups; group++) {
-                const int n = group_begin(tiles, group + 1) - group_begin(tiles, group), pieces = (n + CONV_S - 1) / CONV_S;
+            for (int group = 0; group < ngroups; group++) {
+                const int n = groups.each + (group < groups.more), pieces = (n + CONV_S - 1) / CONV_S;
+                const struct deal columns = pieces == 1 ? (struct deal){n, 0} : deal(n, pieces);
                 const ptrdiff_t x = (group * points + point) * v_point;
+                const ptrdiff_t then = group + 1 < ngroups ? x + points * v_point : (point + 1) * v_point;
                 float *to = sums + (group * points + point) * WINOGRAD_SUMS + o / UNIT * SUMS_UNIT;
                 for (int piece = 0; piece < pieces; piece++) {
-                    const int from = n * piece / pieces, end = n * (piece + 1) / pieces;
-                    const ptrdiff_t then = group + 1 < groups ? x + points * v_point : (point + 1) * v_point;
-                    const struct conv_ahead ahead = {
-                        then - x - from * PANEL, 0,
-                        conv_weight_line(args->conv, next->k0, next->k1, next->first / PANEL,
-                                         (next->last - next->first + PANEL - 1) / PANEL, line)};
+                    const int from = deal_begin(&columns, piece), end = deal_begin(&columns, piece + 1);
                     VEC_NAME(conv_tile)(log_n, end - from)(&product, x + from * PANEL, w, to + from * (VEC_LANES << log_n),
-                                                           k0 > 0, ahead, NULL);
+                                                           k0 > 0,
+                                                           (struct conv_ahead){then - x - from * PANEL, 0, far}, NULL);
+                    if (far) far += lines * PANEL;
                     line += lines;
                 }
             }
         }
+    }
 }
 
 VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const struct vec_activation *activation,
@@ -282,17 +306,16 @@ VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const str
 VEC_INLINE void output_tiles(const int m, const struct winograd_args *args, int first, int last, const float *sums) {
     const struct conv_args *conv = args->conv;
     const struct vec_activation activation = vec_activation(conv->activation);
-    const int points = (m + 2) * (m + 2), columns = winograd_columns(args), tiles = args->end - args->first;
+    const int points = (m + 2) * (m + 2), tiles = args->end - args->first;
+    const struct walk begin = walk_from(args, args->first);
     for (int c = first; c < last; c += VEC_LANES) {
+        struct walk at = begin;
         const int unit = (c - first) / UNIT, in_unit = (c - first) % UNIT;
         const ptrdiff_t each = (ptrdiff_t)VEC_LANES << log_vectors(last - c + in_unit);
-        for (int t = 0, group = 0; t < tiles; t++) {
-            while (t >= group_begin(tiles, group + 1)) group++;
-            const int i = (args->first + t) / columns * m, j = (args->first + t) % columns * m;
+        for (int t = 0; t < tiles; t++, walk_on(args, &at))
             output_tile(m, conv, &activation,
-                        sums + group * points * WINOGRAD_SUMS + unit * SUMS_UNIT + (t - group_begin(tiles, group)) * each + in_unit,
-                        WINOGRAD_SUMS, c, last, i, j, args->height - i, conv->width - j);
-        }
+                        sums + at.group * points * WINOGRAD_SUMS + unit * SUMS_UNIT + at.in_group * each + in_unit,
+                        WINOGRAD_SUMS, c, last, at.line, at.column, args->height - at.line, conv->width - at.column);
     }
 }
 
