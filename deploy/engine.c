@@ -133,7 +133,16 @@ void engine_destroy(struct engine **engine) {
 
 bool engine_mapped(const struct engine *e) { return e->packed != NULL; }
 
+/* Whole pages leave the memory, and are zero when they come back. */
+static void forget(void *block, size_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)block + page - 1) / page * page, last = ((uintptr_t)block + bytes) / page * page;
+    if (block && last > first) madvise((void *)first, last - first, MADV_DONTNEED); /* only a wish */
+}
+
 void engine_rest(struct engine *e) {
+    forget(e->maps, e->maps_bytes);
+    forget(e->scratch, e->scratch_bytes);
     const struct safetensors *file = e->model->file;
     if (file) safetensors_release(file, file->bytes, file->length);
     if (e->packed) packed_release(e->packed);

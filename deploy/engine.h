@@ -44,8 +44,8 @@ void engine_destroy(struct engine **engine);
 bool engine_mapped(const struct engine *engine);
 /* With cache_later: keeps the packed weights. May be called while another thread runs the engine. */
 void engine_keep(struct engine *engine);
-/* Says that it will not run soon: pages of mapped weights, the model's and the packed ones, leave the
- * memory, and come back when it runs. */
+/* Says that it will not run soon: pages of mapped weights, the model's and the packed ones, and of
+ * buffers leave the memory, and come back when it runs. */
 void engine_rest(struct engine *engine);
 
 /* `plan` has one entry per block of the model; copied. For an engine whose

@@ -113,6 +113,8 @@ struct engine {
 
     float *scratch; /* [threads][scratch_each], for engine_winograd.c */
     size_t scratch_each;
+    float *maps; /* all buffers of feature maps; nothing in them outlives a run but zeros */
+    size_t maps_bytes, scratch_bytes;
 
     int *input_counts, *output_counts;
     float *logits;         /* [classes], or NULL */

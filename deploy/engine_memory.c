@@ -122,6 +122,8 @@ enum status engine_memory(struct engine *e, struct err *err) {
         status = err_memory(err, "engine's buffers");
         goto done;
     }
+    e->maps = memory;
+    e->maps_bytes = total * sizeof *memory;
     for (int i = 0; i < e->nstorages; i++) e->storages[i].layout = layout_in(&buffers[chosen[i]], memory);
 done:
     free(buffers);

@@ -81,6 +81,7 @@ enum status engine_winograd_memory(struct engine *e, struct err *err) {
     e->scratch_each = (e->scratch_each + PANEL - 1) / PANEL * PANEL;
     const size_t threads = e->pool ? (size_t)pool_threads(e->pool) : 1;
     e->scratch = engine_alloc(e, e->scratch_each * threads, sizeof *e->scratch);
+    e->scratch_bytes = e->scratch_each * threads * sizeof *e->scratch;
     return e->scratch ? STATUS_OK : err_memory(err, "engine's scratch");
 }
 
