@@ -209,14 +209,26 @@ void controller_arrival(struct controller *c, double now_s) {
     c->narrivals++;
 }
 
+static void note_rate(struct controller_slice *slice, size_t bytes, double link_ms) {
+    double ms = fmax(link_ms - slice->latency_ms, 0.1 * link_ms);
+    estimate_add(&slice->ns_per_byte, ms * 1e6 / (double)bytes);
+    estimate_hasten(&slice->ns_per_byte); /* a link's times scatter little */
+}
+
+void controller_link(struct controller *c, int stage, size_t bytes, double link_ms) {
+    if (stage < 0 || stage >= c->nstages || bytes == 0 || !(duration(link_ms) && link_ms > 0)) {
+        c->ignored++;
+        return;
+    }
+    note_rate(&c->slice[stage], bytes, link_ms);
+    c->stale = true;
+}
+
 /* What the link did: its rate, and how well the codec packed. */
 static void report_link(struct controller *c, const struct controller_report *r) {
     struct controller_slice *slice = &c->slice[r->stage];
     if (r->bytes == 0) return;
-    if (r->link_ms > 0) {
-        double ms = fmax(r->link_ms - slice->latency_ms, 0.1 * r->link_ms);
-        estimate_add(&slice->ns_per_byte, ms * 1e6 / (double)r->bytes);
-    }
+    if (r->link_ms > 0) note_rate(slice, r->bytes, r->link_ms);
     if (r->stage == 0) {
         estimate_add(&slice->image_bytes, (double)r->bytes);
         return;

@@ -103,6 +103,10 @@ struct controller_report {
 };
 void controller_report(struct controller *controller, double now_s, const struct controller_report *report);
 
+/* What a frame of `bytes` took the link into a stage, known before any report:
+ * the link has become faster or slower. */
+void controller_link(struct controller *controller, int stage, size_t bytes, double link_ms);
+
 /* A result is stored. */
 struct controller_outcome {
     double latency_ms; /* from due to stored */

@@ -366,7 +366,7 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
      * unless frames come faster than the slowest stage takes them. */
     bool only_queue = expected_ms(c, &flowing) <= limit_ms && now.cost <= c->cost_max;
     bool grows = (double)flowing.bottleneck * 1e-9 * traffic.rate > 1;
-    for (int s = 0; s < c->nstages; s++) grows &= c->slice[s].slowdown.doubted == 0;
+    for (int s = 0; s < c->nstages; s++) grows &= c->slice[s].slowdown.ratio.doubted == 0;
     if (only_queue && recent == 0 && !grows && c->narrivals - c->risk_from < c->config.trigger_frames) return;
     relieve(c, now_s, ahead, in_flight);
 }

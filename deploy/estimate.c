@@ -39,6 +39,8 @@ static void latest(const struct estimate *e, int count, double *out) {
 enum estimate_event estimate_add(struct estimate *e, double sample) {
     if (!usable(sample)) return ESTIMATE_IGNORED;
     if (e->value <= 0) e->value = sample;
+    if (e->doubted > 0 && sample * sample < e->doubted * e->value) estimate_reset(e, e->doubted);
+    e->doubted = 0;
     double off = log(sample / e->value);
     if (off * e->evidence < 0 || off == 0) {
         e->evidence = 0;
@@ -59,6 +61,20 @@ enum estimate_event estimate_add(struct estimate *e, double sample) {
     e->evidence = 0;
     e->run = 0;
     return ESTIMATE_JUMPED;
+}
+
+bool estimate_hasten(struct estimate *e) {
+    if (e->samples < ESTIMATE_MIN || e->run < 2) return false;
+    double two[2];
+    latest(e, 2, two);
+    double least = fmin(two[0], two[1]);
+    if (least < ESTIMATE_HASTY * e->value) return false;
+    e->doubted = e->value;
+    e->value = least;
+    e->samples = 2;
+    e->evidence = 0;
+    e->run = 0;
+    return true;
 }
 
 /* ---- a mean ---- */
@@ -110,7 +126,6 @@ void estimate_slowdown_reset(struct estimate_slowdown *s) {
 
 /* Forgets samples of the speed, and takes it to be undisturbed. */
 static void assume_calm(struct estimate_slowdown *s) {
-    s->doubted = 0;
     s->value = s->calm;
     estimate_reset(&s->ratio, s->value);
     estimate_mean_reset(&s->mean);
@@ -131,18 +146,8 @@ bool estimate_slowdown_trusted(const struct estimate_slowdown *s) {
 }
 
 bool estimate_slowdown_hasten(struct estimate_slowdown *s) {
-    struct estimate *e = &s->ratio;
-    if (e->samples < ESTIMATE_MIN || e->run < 2) return false;
-    double two[2];
-    latest(e, 2, two);
-    double least = fmin(two[0], two[1]);
-    if (least < ESTIMATE_HASTY * e->value) return false;
-    s->doubted = e->value;
-    e->value = least;
-    e->samples = 2;
-    e->evidence = 0;
-    e->run = 0;
-    s->value = fmax(e->value, estimate_mean_value(&s->mean));
+    if (!estimate_hasten(&s->ratio)) return false;
+    s->value = fmax(s->ratio.value, estimate_mean_value(&s->mean));
     return true;
 }
 
@@ -194,8 +199,6 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, double no
         s->after[s->at_level++] = ratio;
         if (s->at_level == ESTIMATE_SETTLED && s->reference >= 0 && s->reference != level) learn(s);
     }
-    if (s->doubted > 0 && ratio * ratio < s->doubted * s->ratio.value) estimate_reset(&s->ratio, s->doubted);
-    s->doubted = 0;
     enum estimate_event event = estimate_add(&s->ratio, ratio);
     estimate_mean_add(&s->mean, now_s, ratio);
     double mean = estimate_mean_value(&s->mean), steady = mean > 0 ? mean : s->ratio.value;

@@ -28,12 +28,17 @@ struct estimate {
     double window[ESTIMATE_WINDOW];
     int next, run; /* run: the latest samples on one side of the value */
     double evidence; /* of the run; negative: below */
+    double doubted;  /* the value before it was hastened, until the next sample confirms that or not; 0: it is not */
 };
 enum { ESTIMATE_MIN = 3 };
 enum estimate_event { ESTIMATE_IGNORED, ESTIMATE_TAKEN, ESTIMATE_JUMPED };
 
 void estimate_reset(struct estimate *estimate, double prior);
 enum estimate_event estimate_add(struct estimate *estimate, double sample);
+/* Believes the latest two samples, if both are far above the value; the next
+ * one may undo it. */
+#define ESTIMATE_HASTY 2.2
+bool estimate_hasten(struct estimate *estimate);
 
 /* ---- a mean ----------------------------------------------------------------------
  *
@@ -71,7 +76,6 @@ struct estimate_slowdown {
     struct estimate ratio;
     struct estimate_mean mean;
     double value; /* the larger of ratio and mean */
-    double doubted; /* the ratio before it was hastened, until the next sample confirms that or not; 0: it is not doubted */
     double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
     bool trusted[PLAN_MAX_LEVELS];
     double calm;         /* least mean (before there is one, ratio), settled at a trusted level: the device
@@ -89,10 +93,7 @@ void estimate_slowdown_reset(struct estimate_slowdown *slowdown);
 void estimate_slowdown_restart(struct estimate_slowdown *slowdown);
 enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, double now_s, int level,
                                           double measured_ms, double profiled_ms);
-/* Believes the latest two samples, if both are far above the value: for when
- * something else, a queue in front of the device, says the same. The next one
- * may undo it. */
-#define ESTIMATE_HASTY 2.2
+/* For when something else, a queue in front of the device, says the same. */
 bool estimate_slowdown_hasten(struct estimate_slowdown *slowdown);
 /* What `level` takes, over what the profile says. */
 double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);

@@ -160,6 +160,10 @@ void governor_frame(struct governor *g, double now_s, const struct wire_frame *f
     g->source = (struct wire_time){ 0 };
 }
 
+void governor_link(struct governor *g, int stage, const struct outlet_sample *sample) {
+    if (g->controller) controller_link(g->controller, stage, sample->bytes, sample->seconds * 1e3);
+}
+
 void governor_result(struct governor *g, double now_s, double latency_ms, double waited_ms, double queue_ms) {
     if (!g->controller) return;
     struct controller_outcome outcome = { .latency_ms = latency_ms, .waited_ms = waited_ms, .queue_ms = queue_ms };

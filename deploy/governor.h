@@ -40,6 +40,8 @@ void governor_arrival(struct governor *governor, double now_s);
 void governor_frame(struct governor *governor, double now_s, const struct wire_frame *frame);
 /* What the link from the source did with a frame. */
 void governor_source_link(struct governor *governor, double now_s, const struct outlet_sample *sample);
+/* The link into a stage has become faster or slower: what a frame took. */
+void governor_link(struct governor *governor, int stage, const struct outlet_sample *sample);
 void governor_result(struct governor *governor, double now_s, double latency_ms, double waited_ms, double queue_ms);
 /* Shortest ways there and back between the runner and each stage's worker, seconds; 0: not known. */
 void governor_round_trips(struct governor *governor, const double *rtt_s);

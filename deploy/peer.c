@@ -166,6 +166,17 @@ static void compare(struct peer *p, struct peer_post *post, bool ours, double no
     if (ours && (!is || refused)) say_assign(p, post, now_s);
 }
 
+/* News of a link is told again with every status: it counts once. */
+static void note_news(struct peer *p, const struct wire_post *told) {
+    for (int i = 0; i < p->status.nposts && p->known; i++) {
+        const struct wire_post *before = &p->status.post[i];
+        if (before->layout == told->layout && before->link_bytes == told->link_bytes && before->link_us == told->link_us) return;
+    }
+    if (told->link_bytes == 0 || told->link_us == 0) return;
+    p->news = (struct outlet_sample){ told->link_bytes, told->link_us * 1e-6 };
+    p->news_layout = told->layout;
+}
+
 static void on_status(struct peer *p, const struct wire_message *m, double now_s) {
     const struct wire_status *s = &m->status;
     double rtt_s = s->token ? now_s - (double)s->token * 1e-6 : 0;
@@ -178,6 +189,7 @@ static void on_status(struct peer *p, const struct wire_message *m, double now_s
     } else if (p->known && s->breaks != p->status.breaks) {
         p->disturbed = true;
     }
+    for (int i = 0; i < s->nposts; i++) note_news(p, &s->post[i]);
     p->status = *s;
     p->known = true;
     p->trouble[0] = '\0';

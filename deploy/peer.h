@@ -48,6 +48,10 @@ struct peer {
     bool known; /* a STATUS of this session has come */
     bool silent; /* the link is up, but nothing comes */
     struct wire_status status; /* the latest */
+    /* Set when the worker's link to the next stage of a layout has become faster or slower: what a frame
+     * took. Cleared (no bytes) by the runner. */
+    struct outlet_sample news;
+    uint32_t news_layout;
     double heard_s, hello_s;
     int refusals;    /* failed handshakes in a row */
     double barred_s; /* when the worker turned us away for good; 0: it has not */

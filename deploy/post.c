@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NEWS 1.6       /* times as long or as short as usual */
+#define USUAL_WINDOW 8 /* frames that an average goes over */
+
 enum { REFUSALS = 5 }; /* failed handshakes in a row before a link counts as refused */
 
 static enum status connect_link(struct post *p, int i, struct transport *transport, struct err *err) {
@@ -119,6 +122,10 @@ bool post_acknowledge(struct post *p, uint64_t seq, uint32_t attempt, double now
     bool found = outlet_acknowledge(&p->results, seq, attempt, now_s, sample);
     for (int i = 0; i < p->assign.nnext && !found; i++)
         found = outlet_acknowledge(&p->next[i].outlet, seq, attempt, now_s, sample);
+    if (!found || post_is_last(p) || sample->bytes == 0) return found;
+    double ns = sample->seconds * 1e9 / sample->bytes;
+    if (p->usual_ns > 0 && (ns > NEWS * p->usual_ns || NEWS * ns < p->usual_ns)) p->news = *sample;
+    p->usual_ns = p->usual_ns > 0 ? p->usual_ns + (ns - p->usual_ns) / USUAL_WINDOW : ns;
     return found;
 }
 

@@ -23,6 +23,8 @@ struct post {
     int slot; /* of the stage thread: where its slice is */
     struct post_link next[WIRE_MAX_REPLICAS]; /* [assign.nnext] */
     struct outlet results; /* of the last stage */
+    double usual_ns;           /* that a byte takes on the way to the next stage; 0: not known */
+    struct outlet_sample news; /* the latest that is far from that */
     char text[WIRE_TEXT];  /* why a link is refused */
 };
 

@@ -360,6 +360,16 @@ static enum status on_failed(struct runner *r, const struct wire_failed *m, stru
     return f ? runner_fail(r, f, m->text, err) : STATUS_OK;
 }
 
+/* A worker's link to the next stage has become faster or slower. */
+static void hear_news(struct runner *r, int peer) {
+    struct peer *p = &r->peers[peer];
+    const struct layout_places *places = &r->layout->places;
+    for (int s = 0; p->news.bytes && p->news_layout == r->layout->number && s + 1 < places->nstages; s++)
+        for (int i = 0; i < places->stage[s].count; i++)
+            if (places->stage[s].worker[i] == peer) governor_link(r->layout->governor, s + 1, &p->news);
+    p->news.bytes = 0;
+}
+
 enum status runner_serve(struct runner *r, struct err *err) {
     double now_s = log_now_s();
     for (int i = 0; i < r->npeers; i++) {
@@ -371,6 +381,7 @@ enum status runner_serve(struct runner *r, struct err *err) {
             packet_free(&packet);
             if (status) return status;
         }
+        hear_news(r, i);
         peer_tick(peer, now_s);
     }
     return STATUS_OK;

@@ -95,6 +95,8 @@ static void post_fields(struct cursor *k, struct wire_post *m) {
     U8(m->links, UINT8_MAX);
     HASH(m->hash);
     STRING(m->text);
+    U32(m->link_bytes, UINT32_MAX);
+    U32(m->link_us, UINT32_MAX);
 }
 
 static void status_fields(struct cursor *k, struct wire_status *m) {

@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 2,
+    WIRE_VERSION = 3,
     WIRE_MAX_STAGES = 64,
     WIRE_MAX_REPLICAS = 8, /* workers of one stage */
     WIRE_POSTS = 2,        /* of one worker, at a time */
@@ -88,6 +88,9 @@ struct wire_post {
     uint8_t links;        /* bit i: the link to worker i of the next stage is up */
     char hash[WIRE_HASH]; /* of its slice */
     char text[WIRE_TEXT]; /* why it is refused */
+    /* A frame to the next stage that took its link much longer or shorter than those before (a frame
+     * cannot tell itself: it stands behind others on that link). 0: none yet. */
+    uint32_t link_bytes, link_us;
 };
 
 /* The session in the head is the one that the worker serves, 0 if none. */

@@ -86,6 +86,9 @@ static int describe_posts(const struct worker *w, struct wire_post out[WIRE_POST
         o->links = post_links(p);
         strcpy(o->hash, p->assign.hash);
         bool failed = w->slot[p->slot].state == SLICE_FAILED;
+        double us = p->news.seconds * 1e6;
+        o->link_bytes = p->news.bytes;
+        o->link_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
         if (o->state == WIRE_REFUSED) strcpy(o->text, failed ? w->slot[p->slot].text : p->text);
     }
     return n;
