@@ -146,7 +146,7 @@ $(B)/libespalier.a: $(B)/deploy/espalier.o $(B)/libdeploy.a $(B)/libcommon.a
 # ---- what people type -------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-engines bench-pai bench-shift bench-link bench-start bench-slo bench-steady bench-methods bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build FORCE
+.PHONY: all train deploy deploy-static test check soak bench bench-accuracy bench-engines bench-pai bench-shift bench-link bench-start bench-slo bench-steady bench-methods bench-train bench-mca asan ubsan tsan fuzz fuzz-run demo install uninstall help clean tests-build tests-net FORCE
 
 ## all: build both programs (the default)
 all: train deploy
@@ -211,15 +211,18 @@ check: all $(FAST_BIN)
 ## test: every test
 test: all $(FAST_BIN) $(SLOW_BIN) $(FUZZ_BIN)
 	$(Q)tests/run.sh $(B) $(FAST_BIN) $(SLOW_BIN) $(FUZZ_BIN) $(FAST_SH) $(SLOW_SH)
+tests-net: all $(filter $(B)/tests/net/%,$(SLOW_BIN))
+	$(Q)tests/run.sh $(B) $(filter $(B)/tests/net/%,$(SLOW_BIN))
 ## soak: 200 rounds of faults at random against a cluster of real processes, a quarter of an hour; SOAK_ROUNDS, SOAK_SEED
 soak: deploy $(B)/tests/net/test_soak
 	$(Q)SOAK_ROUNDS=$${SOAK_ROUNDS:-200} $(B)/tests/net/test_soak
 ## asan: build and test with the address and undefined-behaviour sanitizers
 asan ubsan:
 	$(Q)$(MAKE) --no-print-directory CONFIG=asan test
-## tsan: build and run the fast tests with the thread sanitizer
+## tsan: build and run the fast tests and the network tests with the thread sanitizer
+tsan: export TSAN_OPTIONS := suppressions=$(CURDIR)/tests/tsan.supp $(TSAN_OPTIONS)
 tsan:
-	$(Q)$(MAKE) --no-print-directory CONFIG=tsan check
+	$(Q)$(MAKE) --no-print-directory CONFIG=tsan check tests-net
 ## check-aarch64: cross-compile deploy and run its kernel and predict tests under qemu-aarch64
 check-aarch64:
 	$(Q)$(MAKE) --no-print-directory ARCH=aarch64 check-cross
