@@ -268,16 +268,17 @@ void VEC_NAME(conv)(const struct conv_args *a, int first, int last, int top, int
     const int pieces = (a->width + CONV_S - 1) / CONV_S;
     const ptrdiff_t rows = rows_of(a);
     const bool stay = weights_stay(a, rows, last - first, bottom - top);
-    /* Tiles that read the same weights one after the other. A single one asks for its own. */
-    const int sharing = stay || a->width * (bottom - top) == 1 ? 0 : pieces * (bottom - top);
-    const bool few = sharing > 0 && sharing < FEW;
     struct place p = {.S = (a->width + pieces - 1) / pieces};
+    const int most_lines = 2 * p.S <= CONV_S ? 2 : 1;
+    /* Tiles that read the same weights one after the other. A single output asks for its own. */
+    const int sharing = stay || a->width * (bottom - top) == 1 ? 0 : pieces * ((bottom - top + most_lines - 1) / most_lines);
+    const bool few = sharing > 0 && sharing < FEW;
     for (int outer = first; outer < last;) {
         const int panel = outer / PANEL + UNIT_PANELS, panels_left = (last + PANEL - 1) / PANEL - panel;
         const int panels = sharing == 0 ? 0 : panels_left < UNIT_PANELS ? panels_left : UNIT_PANELS;
         int call = 0, line = 0;
         for (p.i = top; p.i < bottom; p.i += p.R) {
-            p.R = 2 * p.S <= CONV_S && bottom - p.i >= 2 ? 2 : 1;
+            p.R = bottom - p.i >= most_lines ? most_lines : 1;
             for (int piece = 0; piece < pieces; piece++, call++) {
                 p.j = piece * p.S + p.S <= a->width ? piece * p.S : a->width - p.S;
                 const ptrdiff_t tile = piece + 1 < pieces ? p.S * a->x_column : p.R * a->x_line - p.j * a->x_column;
