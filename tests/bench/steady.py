@@ -6,11 +6,11 @@ against one that goes by the clock (predict --steady).
     tests/bench/steady.py run        measure (root, a minute), add rows, then print
 
 A clock is emulated by a quota of CPU time: 1800 MHz is all of a core, 600 a
-third of it, in periods of 5 ms; a folder like Linux's cpufreq tells it, and obeys when
+third of it, in periods of 3 ms; a folder like Linux's cpufreq tells it, and obeys when
 `profile --frequencies` sets it. The clock moves every some frames, up, down and at random.
 
-Environment: MODEL (a model file; else an untrained vgg16-cifar at 64x64), ISA (sse2: frames that are long
-against the quota's period), FRAMES (30, at each clock), DEPLOY, TRAIN.
+Environment: MODEL (a model file; else an untrained vgg16-cifar for images of SIDE, 128), ISA (sse2: frames that are long
+against the quota's period), FRAMES (30, at each clock), REPEATS (15, of the profile), DEPLOY, TRAIN.
 
 Paper: All-in-One, arXiv 2212.05122. Target: a coefficient of variation of at most 6%.
 """
@@ -33,6 +33,9 @@ VISITS = 3  # of each clock
 RESULTS = 'tests/bench/results/steady.jsonl'
 ISA = os.environ.get('ISA', 'sse2')
 FRAMES = int(os.environ.get('FRAMES', 30))
+REPEATS = os.environ.get('REPEATS', '15')
+SIDE = int(os.environ.get('SIDE', 128))
+emulation.PERIOD_US = 3000  # the least in which a third of a core can be given
 
 
 class Clock:
@@ -75,14 +78,14 @@ class Clock:
 
 
 def model_file(folder):
-    """MODEL, or VGG-16 for CIFAR-10 at 64x64 pixels, untrained, which is as fast as trained."""
+    """MODEL, or VGG-16 for CIFAR-10 at SIDE x SIDE pixels, untrained, which is as fast as trained."""
     if 'MODEL' in os.environ:
         return os.environ['MODEL']
     if not os.path.isdir('data/cifar10'):
         rows.fail('no data/cifar10; data/cifar10.sh fetches it')
-    model = f'{folder}/vgg16-cifar-64'
+    model = f'{folder}/vgg16-cifar-{SIDE}'
     with open('cfg/vgg16-cifar.cfg') as cfg, open(f'{folder}/vgg16-64.cfg', 'w') as larger:
-        larger.write(cfg.read().replace('width=32', 'width=64').replace('height=32', 'height=64'))
+        larger.write(cfg.read().replace('width=32', f'width={SIDE}').replace('height=32', f'height={SIDE}'))
     rows.run([rows.TRAIN, 'train', rows.DATA, f'{folder}/vgg16-64.cfg', '-o', model, '--epochs', '0', '--threads', '1',
               '--calibrate-uniform', '1', '--calibrate-mixed', '0', '--measure-plans', '0', '--batch', '8', '--hold-out', '0'])
     return model
@@ -143,7 +146,7 @@ def measure():
             common = ['--threads', '1', '--cpu-mask', ISA, '--cpufreq', f'{folder}/cpu']
             print('profile: ' + ', '.join(f'{c} MHz' for c in CLOCKS), file=sys.stderr)
             profile = [rows.DEPLOY, 'profile', model, '--frequencies', ','.join(map(str, CLOCKS)), '-o',
-                       f'{folder}/profile.json'] + common
+                       f'{folder}/profile.json', '--repeats', REPEATS] + common
             subprocess.run(profile, check=True, stderr=subprocess.DEVNULL, preexec_fn=clock.group.enter)
             predict = [rows.DEPLOY, 'predict', model, '--json'] + common
             fixed = summary(play(clock, predict, image))
