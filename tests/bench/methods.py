@@ -19,6 +19,7 @@ import rows
 
 WAYS = {'ordered': [], 'soft-mask': ['--soft-mask'], 'alone': []}
 RATIOS = [.75, .5, .25]
+OTHERS = 'pai', 'shift'
 
 
 def jobs():
@@ -77,7 +78,7 @@ def line(name, share, test, megabytes, mega_madds, ms, switch, mib, seconds, epo
 
 
 def show(table):
-    others = {name: rows.Table(name).rows for name in ('pai', 'shift')}
+    others = {name: rows.Table(name).rows for name in OTHERS}
     for network in 'resnet20', 'vgg16-cifar':
         own = table.find(network=network)
         pai = [r for r in others['pai'] if r['network'] == network]
@@ -112,4 +113,4 @@ def show(table):
         print('held: by the process with packed weights; of a portfolio all of it, with one variant at work\n')
 
 
-rows.main('methods', jobs, run_row, show)
+rows.main('methods', jobs, run_row, show, OTHERS)

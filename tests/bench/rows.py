@@ -142,8 +142,9 @@ class Table:
         return sum(found) / len(found) if found else None
 
 
-def main(name, jobs, run_row, show):
-    """`NAME.py` prints the table, `NAME.py run` does what is missing first, `NAME.py list` lists the rows."""
+def main(name, jobs, run_row, show, others=()):
+    """`NAME.py` prints the table, `NAME.py run` does what is missing first, `NAME.py list` lists the rows.
+    `others`: tables whose rows are shown, too."""
     os.chdir(ROOT)
     table = Table(name)
     mode = sys.argv[1] if len(sys.argv) > 1 else ''
@@ -167,6 +168,6 @@ def main(name, jobs, run_row, show):
             run_row(table, job)
     if mode == 'list':
         return
-    if not table.rows:
+    if not any(t.rows for t in [table, *map(Table, others)]):
         fail(f'no finished rows in {table.path}; begin with: {sys.argv[0]} run')
     show(table)
