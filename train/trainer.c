@@ -40,7 +40,8 @@ struct trainer {
     struct loader *images, *calibration, *held_out; /* held_out NULL: none */
     char *settings, *checkpoint_path;
     int steps, per_epoch, done;
-    int robust_begin, allocate_at; /* steps; steps: at the end */
+    int robust_begin; /* step */
+    int allocate_at;  /* step behind which counts are chosen, if they are; the last one: when the training is done */
     struct report report;
     struct checkpoint_progress progress;
     double clock_s; /* up to which progress counts the time */
