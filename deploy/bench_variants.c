@@ -6,6 +6,7 @@
 #include "common/random.h"
 #include "deploy/variants.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@ struct measurement {
     const struct kernels *kernels;
     float *input, *output;
     double *samples;
+    struct variants_config config;
     double before_mib;
     struct cost costs[PORTFOLIO_MAX_VARIANTS];
 };
@@ -38,6 +40,36 @@ static double run_ms(const struct measurement *m) {
     const double start = log_now_s();
     engine_run(variants_engine(m->variants), m->input, m->output);
     return (log_now_s() - start) * 1e3;
+}
+
+static enum status open_buffers(struct measurement *m, struct err *err) {
+    size_t inputs = 1, outputs = 1;
+    for (int i = 0; i < m->variants->portfolio.nvariants; i++) {
+        const struct engine *e = m->variants->engines[i];
+        if (engine_input_max(e) > inputs) inputs = engine_input_max(e);
+        if (engine_output_max(e) > outputs) outputs = engine_output_max(e);
+    }
+    m->input = malloc(inputs * sizeof *m->input);
+    m->output = malloc(outputs * sizeof *m->output);
+    if (!m->input || !m->output) return err_memory(err, "benchmark");
+    struct random random = random_stream(1, 0, 0);
+    for (size_t i = 0; i < inputs; i++) m->input[i] = (float)random_uniform(&random);
+    return STATUS_OK;
+}
+
+/* What the process holds without the portfolio, once the pages of the program itself that run it are there. */
+static enum status measure_before(struct measurement *m, struct err *err) {
+    enum status status = variants_open(&m->variants, &m->config, err);
+    if (!status) status = open_buffers(m, err);
+    if (status) return status;
+    for (int i = 0; i < m->variants->portfolio.nvariants; i++) {
+        variants_use(m->variants, i);
+        run_ms(m);
+    }
+    variants_close(&m->variants);
+    malloc_trim(0);
+    m->before_mib = resident_mib();
+    return STATUS_OK;
 }
 
 static void measure_frames(struct measurement *m, int repeats) {
@@ -117,32 +149,18 @@ static enum status print(const struct measurement *m, bool json, struct err *err
     return STATUS_OK;
 }
 
-static enum status open_buffers(struct measurement *m, int room, struct err *err) {
-    size_t inputs = 1, outputs = 1;
-    for (int i = 0; i < m->variants->portfolio.nvariants; i++) {
-        const struct engine *e = m->variants->engines[i];
-        if (engine_input_max(e) > inputs) inputs = engine_input_max(e);
-        if (engine_output_max(e) > outputs) outputs = engine_output_max(e);
-    }
-    m->input = malloc(inputs * sizeof *m->input);
-    m->output = malloc(outputs * sizeof *m->output);
-    m->samples = malloc((size_t)room * sizeof *m->samples);
-    if (!m->input || !m->output || !m->samples) return err_memory(err, "benchmark");
-    struct random random = random_stream(1, 0, 0);
-    for (size_t i = 0; i < inputs; i++) m->input[i] = (float)random_uniform(&random);
-    return STATUS_OK;
-}
-
 enum status bench_variants(const struct device_options *device, const struct bench_variants_options *o,
                            struct err *err) {
-    struct measurement m = {.device = device, .before_mib = resident_mib()};
+    struct measurement m = {.device = device};
     int switches = o->switches > 0 ? o->switches : o->repeats;
     enum status status = device->cpu_mask ? kernels_limit(device->cpu_mask, err) : STATUS_OK;
     m.kernels = kernels_best();
     if (!status) status = pool_create(&m.pool, device->threads, err);
-    const struct variants_config config = {device->model, device->cache, m.pool, m.kernels};
-    if (!status) status = variants_open(&m.variants, &config, err);
-    if (!status) status = open_buffers(&m, 2 * switches + o->repeats, err);
+    m.config = (struct variants_config){device->model, device->cache, m.pool, m.kernels};
+    m.samples = malloc((size_t)(2 * switches + o->repeats) * sizeof *m.samples);
+    if (!status && !m.samples) status = err_memory(err, "benchmark");
+    if (!status) status = measure_before(&m, err);
+    if (!status) status = variants_open(&m.variants, &m.config, err);
     if (!status) {
         measure_frames(&m, o->repeats);
         measure_switches(&m, switches);

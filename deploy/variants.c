@@ -1,5 +1,6 @@
 #include "deploy/variants.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 static enum status open_variant(struct variants *v, int i, const struct variants_config *config, struct err *err) {
@@ -17,8 +18,10 @@ static enum status open_variant(struct variants *v, int i, const struct variants
     return STATUS_OK;
 }
 
-/* With a cache the first pass packs, in memory, what is not there yet; a second one maps it. */
+/* With a cache the first pass packs, in memory, what is not there yet; a second one maps it. The memory that packing
+ * took would stay the allocator's, weights and all, and goes back to the system. */
 static enum status open_all(struct variants *v, const struct variants_config *config, struct err *err) {
+    bool made = false;
     enum status status = portfolio_read(&v->portfolio, config->path, err);
     for (int i = 0; !status && i < v->portfolio.nvariants; i++) {
         status = open_variant(v, i, config, err);
@@ -26,7 +29,9 @@ static enum status open_all(struct variants *v, const struct variants_config *co
         engine_destroy(&v->engines[i]);
         model_destroy(&v->models[i]);
         status = open_variant(v, i, config, err);
+        made = true;
     }
+    if (made) malloc_trim(0);
     return status;
 }
 

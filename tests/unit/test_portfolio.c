@@ -194,10 +194,55 @@ static void test_variants(void **state) {
     close_fixture(&f);
 }
 
+/* Resident pages of this process that no file backs, in bytes. */
+static double anonymous_bytes(void) {
+    long resident = 0, shared = 0;
+    FILE *in = fopen("/proc/self/statm", "re");
+    assert_non_null(in);
+    assert_int_equal(fscanf(in, "%*d %ld %ld", &resident, &shared), 2);
+    fclose(in);
+    return (double)(resident - shared) * (double)sysconf(_SC_PAGESIZE);
+}
+
+/* Packing for the first time leaves no weights in memory: with a cache only mapped files hold them. */
+static void test_memory(void **state) {
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    print_message("SKIP: a sanitizer's allocator keeps memory that was freed\n");
+    skip();
+#endif
+    struct fixture f;
+    struct variants *v;
+    struct err err;
+    double weights = 0;
+    open_fixture(&f);
+    for (int i = 0; i < VARIANTS; i++) {
+        char cfg[600];
+        const int n = 1000 - 300 * i; /* connected layers of up to 3 MB, larger than what the allocator maps at first */
+        snprintf(cfg, sizeof cfg,
+                 NET(16) "[connected]\noutput=%d\nactivation=relu\n[connected]\noutput=%d\nactivation=relu\n"
+                         "[connected]\noutput=10\nactivation=linear\n[softmax]\n", n, n / 2);
+        model_destroy(&f.models[i]);
+        must(reference_model(&f.models[i], cfg, 7, &err), &err);
+        weights += n * (3 * 16 * 16 + n / 2 + 5) * 4.;
+    }
+    must(portfolio_write(&f.portfolio, f.models, f.path, &err), &err);
+    for (int made = 1; made >= 0; made--) {
+        const double before = anonymous_bytes();
+        const struct variants_config config = {.path = f.path, .cache = f.folder};
+        must(variants_open(&v, &config, &err), &err);
+        const double held = anonymous_bytes() - before;
+        if (held > weights / 10) fail_msg("%.0f kB held for %.0f kB of mapped weights", held / 1e3, weights / 1e3);
+        variants_close(&v);
+    }
+    close_fixture(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_model_file), cmocka_unit_test(test_bad_lists),
         cmocka_unit_test(test_damage),     cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
