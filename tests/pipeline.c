@@ -204,7 +204,7 @@ double pipeline_query(const char *sql) {
     sqlite3 *db = NULL;
     sqlite3_stmt *s = NULL;
     if (sqlite3_open_v2(pipeline.results, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
+        sqlite3_busy_timeout(db, 5000) != SQLITE_OK || sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
         fail_msg("%s", sqlite3_errmsg(db));
     assert_int_equal(sqlite3_step(s), SQLITE_ROW);
     double value = sqlite3_column_double(s, 0);
