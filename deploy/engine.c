@@ -8,31 +8,59 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { LINE = 64, HUGE = 2 << 20, SLAB = 16 * HUGE };
+
 struct engine_config engine_defaults(void) {
     return (struct engine_config){.last_block = -1};
 }
 
-/* Large blocks begin on a huge page, so that streaming through weights misses
- * fewer translations. */
+/* Memory that engine_destroy frees: from a huge page on, so that streaming through
+ * it misses fewer translations, or from a cache line on. */
+static void *take(struct engine *e, size_t bytes, size_t align) {
+    void **list = realloc(e->allocations, ((size_t)e->nallocations + 1) * sizeof *list);
+    if (!list) return NULL;
+    e->allocations = list;
+    void *block = aligned_alloc(align, (bytes + align - 1) / align * align);
+    if (!block) return NULL;
+    if (align == HUGE) madvise(block, bytes, MADV_HUGEPAGE); /* only a wish */
+    list[e->nallocations++] = block;
+    return block;
+}
+
+/* Small blocks lie behind each other in slabs, so that they are on huge pages, too.
+ * What is not given out of a slab is never touched. */
+static void *slice(struct engine *e, size_t bytes) {
+    if (bytes > e->slab_left) {
+        uint8_t *slab = take(e, SLAB, HUGE);
+        if (!slab) return NULL;
+        e->slab = slab;
+        e->slab_left = SLAB;
+    }
+    e->slab += bytes;
+    e->slab_left -= bytes;
+    return e->slab - bytes;
+}
+
 void *engine_alloc(struct engine *e, size_t n, size_t size) {
-    const size_t huge = (size_t)2 << 20;
-    if (n > (SIZE_MAX - huge) / size) return NULL;
-    const size_t align = n * size >= 2 * huge && !e->low_memory ? huge : 64;
-    const size_t bytes = (n * size + align - 1) / align * align;
+    if (n > (SIZE_MAX - HUGE) / size) return NULL;
+    const size_t bytes = n == 0 ? LINE : (n * size + LINE - 1) / LINE * LINE;
     if (bytes > e->max_bytes - e->bytes) {
         e->over_limit = true;
         return NULL;
     }
-    void **list = realloc(e->allocations, ((size_t)e->nallocations + 1) * sizeof *list);
-    if (!list) return NULL;
-    e->allocations = list;
-    void *block = aligned_alloc(align, bytes ? bytes : align);
+    void *block = e->slabs && bytes <= SLAB ? slice(e, bytes) : take(e, bytes, e->slabs ? HUGE : LINE);
     if (!block) return NULL;
-    if (align == huge) madvise(block, bytes, MADV_HUGEPAGE); /* only a wish */
     memset(block, 0, bytes);
-    list[e->nallocations++] = block;
     e->bytes += bytes;
     return block;
+}
+
+/* Whether there are so many weights that a slab's last page does not matter. */
+static bool wants_slabs(const struct engine *e) {
+    size_t bytes = 0;
+    for (int i = e->first_layer; i <= e->last_layer; i++)
+        bytes += net_weight_count(&e->model->net->layers[i]) * sizeof(float);
+    return !e->low_memory && bytes >= 4 * HUGE;
 }
 
 void engine_parallel(const struct engine *e, int tasks, pool_task *task, void *context) {
@@ -102,6 +130,7 @@ enum status engine_create(struct engine **out, const struct model *model, const 
     e->first_layer = blocks->block[first].first;
     e->last_layer = blocks->block[last].last;
     e->source = blocks->block[first].source;
+    e->slabs = wants_slabs(e);
     if ((status = plan_create(&e->plan, blocks->nblocks, 0, err)) ||
         (status = counts_create(&e->counts, model->groups, err)) || (status = engine_graph(e, err)) ||
         (status = engine_memory(e, err)) || (status = engine_weights_open(e, config->cache, err)) ||

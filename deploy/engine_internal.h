@@ -1,6 +1,7 @@
 /* What the engine's files share. The engine is built in steps, each a file:
  *
  *   engine_graph.c   layers -> tensors, views of storages, operations
+ *   engine_chain.c   operations that run together, a band of lines at a time
  *   engine_memory.c  storages -> buffers, by the time they live
  *   engine_weights.c where packed weights lie
  *   engine_pack.c    weights -> panels; batch norm -> tables
@@ -22,6 +23,7 @@
 struct storage {
     int channels, h, w, border, pitch;
     int born, dies;       /* the operations that write it (-1: engine_run itself) and read it last */
+    bool passing;         /* within a chain of operations: it has no memory */
     struct layout layout; /* once there is memory */
 };
 
@@ -75,6 +77,7 @@ struct part {
 struct op {
     enum op_kind kind;
     int layer, block;
+    int chain;    /* operations, this one first, that run together (engine_chain.c); within a chain: 0 */
     int shortcut; /* conv: the shortcut layer that its epilogue computes; otherwise -1 */
     const struct tensor *in, *out;
     const struct tensor *from; /* the other side of a shortcut: OP_ADD: a view for each of `in`; conv: one */
@@ -111,7 +114,7 @@ struct engine {
     struct storage *storages;
     struct op *ops;
 
-    float *scratch; /* [threads][scratch_each], for engine_winograd.c */
+    float *scratch; /* [threads][scratch_each], for engine_winograd.c and engine_chain.c */
     size_t scratch_each;
     float *maps; /* all buffers of feature maps; nothing in them outlives a run but zeros */
     size_t maps_bytes, scratch_bytes;
@@ -125,6 +128,9 @@ struct engine {
 
     void **allocations; /* all that engine_destroy frees */
     int nallocations;
+    bool slabs;  /* engine_alloc takes them from larger blocks, of which the last has this left: */
+    uint8_t *slab;
+    size_t slab_left;
     size_t bytes, max_bytes;
     bool over_limit; /* engine_alloc refused because of max_bytes */
 };
@@ -148,6 +154,12 @@ void engine_clear_borders(const struct engine *engine, int op);
 enum status engine_pack(struct engine *engine, struct op *op, struct err *err) MUST_CHECK;
 enum status engine_bind(struct engine *engine, struct err *err) MUST_CHECK;
 
+/* Finds the operations that run together, and what scratch they need. */
+void engine_chains(struct engine *engine);
+void engine_chain_run(const struct engine *engine, const struct op *chain);
+
+/* Whether Winograd's transforms can compute the operation. */
+bool engine_winograd_fits(const struct engine *engine, const struct op *op);
 /* Marks the operations that Winograd's transforms can compute, and makes the
  * scratch for them. */
 enum status engine_winograd_memory(struct engine *engine, struct err *err) MUST_CHECK;
