@@ -76,7 +76,8 @@ const float *engine_logits(const struct engine *engine);
 enum status engine_activation(const struct engine *engine, int layer, float *out, int *channels,
                               struct err *err) MUST_CHECK;
 
-/* Seconds that each block took in the last run, [last_block - first_block + 1]. */
+/* Seconds that each block took in the last run, [last_block - first_block + 1].
+ * Convolutions that run together share theirs out in proportion to their work. */
 const double *engine_block_seconds(const struct engine *engine);
 /* Seconds that each layer took in the last run, [nlayers of the net]; what a
  * convolution does for the shortcut behind it counts as the convolution's. NULL

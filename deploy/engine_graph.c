@@ -249,6 +249,8 @@ enum status engine_graph(struct engine *e, struct err *err) {
         engine_tensor_of(e, e->source)->views[v].storage->born = -1;
     for (int i = e->first_layer; !status && i <= e->last_layer; i++)
         if (engine_tensor_of(e, i)->nviews == 0) status = visit(e, i, err);
-    if (!status) find_lifetimes(e);
-    return status;
+    if (status) return status;
+    find_lifetimes(e);
+    engine_chains(e);
+    return STATUS_OK;
 }

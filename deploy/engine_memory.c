@@ -12,10 +12,13 @@ struct buffer {
     size_t offset;
 };
 
-static int panels_of(const struct storage *s) { return s->pitch == PANEL ? (s->channels + PANEL - 1) / PANEL : 1; }
+static int panels_of(const struct storage *s) {
+    if (s->passing) return 0;
+    return s->pitch == PANEL ? (s->channels + PANEL - 1) / PANEL : 1;
+}
 
 static bool fits(const struct buffer *b, const struct storage *s) {
-    return b->h == s->h && b->w == s->w && b->border == s->border && b->pitch == s->pitch && b->busy_until < s->born;
+    return !s->passing && b->h == s->h && b->w == s->w && b->border == s->border && b->pitch == s->pitch && b->busy_until < s->born;
 }
 
 /* The free buffer whose size is nearest; otherwise a new one. */

@@ -186,6 +186,10 @@ static void run_regroup(const struct op *op) {
 }
 
 static void run_op(const struct engine *e, const struct op *op) {
+    if (op->chain > 1) {
+        engine_chain_run(e, op);
+        return;
+    }
     switch (op->kind) {
     case OP_SOFTMAX: run_softmax(e, op); break;
     case OP_CROP: run_crop(e, op); break;
@@ -194,10 +198,18 @@ static void run_op(const struct engine *e, const struct op *op) {
     }
 }
 
-static void run_timed(struct engine *e, const struct op *op) {
-    const double start = e->clock();
-    run_op(e, op);
-    e->layer_seconds[op->layer] += e->clock() - start;
+/* What a multiply-add of a depthwise convolution takes longer than others. */
+static double cost(const struct op *op) { return effort(op) * (op->kind == OP_DEPTHWISE ? 3 : 1); }
+
+/* What operations that ran together took is their layers' and blocks' in proportion to their work. */
+static void share_out(struct engine *e, const struct op *op, double seconds) {
+    double all = 0;
+    for (int k = 0; k < op->chain; k++) all += cost(&op[k]);
+    for (int k = 0; k < op->chain; k++) {
+        const double share = all > 0 ? seconds * cost(&op[k]) / all : seconds / op->chain;
+        if (e->layer_seconds) e->layer_seconds[op[k].layer] += share;
+        e->block_seconds[op[k].block - e->first_block] += share;
+    }
 }
 
 void engine_run(struct engine *e, const float *input, float *output) {
@@ -208,7 +220,7 @@ void engine_run(struct engine *e, const float *input, float *output) {
     if (e->low_memory) engine_clear_borders(e, -1);
     import(e, input);
     int block = e->first_block;
-    for (int i = 0; i < e->nops; i++) {
+    for (int i = 0; i < e->nops; i += e->ops[i].chain) {
         const struct op *op = &e->ops[i];
         if (op->block != block) {
             const double now = e->clock();
@@ -216,9 +228,17 @@ void engine_run(struct engine *e, const float *input, float *output) {
             start = now;
             block = op->block;
         }
-        if (e->low_memory) engine_clear_borders(e, i);
-        if (e->layer_seconds) run_timed(e, op);
-        else run_op(e, op);
+        for (int k = i; e->low_memory && k < i + op->chain; k++) engine_clear_borders(e, k);
+        if (!e->layer_seconds && op->chain == 1) {
+            run_op(e, op);
+            continue;
+        }
+        const double before = e->clock();
+        run_op(e, op);
+        const double now = e->clock();
+        e->block_seconds[block - e->first_block] += before - start;
+        share_out(e, op, now - before);
+        start = now;
     }
     if (e->logits) {
         const int layer = net_logits_layer(e->model->net);

@@ -22,7 +22,7 @@ static int tiles_of(const struct op *op, int m) {
 /* Tiles of the largest band. */
 static int band_tiles(int tiles, int nbands) { return (tiles + nbands - 1) / nbands; }
 
-static bool fits(const struct engine *e, const struct op *op) {
+bool engine_winograd_fits(const struct engine *e, const struct op *op) {
     const struct net_layer *l = &e->model->net->layers[op->layer];
     return op->kind == OP_CONV && l->kind == NET_CONVOLUTIONAL && l->groups == 1 && l->size == 3 && l->stride == 1 &&
            op->in->views[0].storage->pitch == PANEL;
@@ -68,7 +68,7 @@ static size_t band_floats(int m, int tiles, int nchunks) {
 enum status engine_winograd_memory(struct engine *e, struct err *err) {
     for (int i = 0; i < e->nops && !e->low_memory; i++) {
         struct op *op = &e->ops[i];
-        if (!fits(e, op)) continue;
+        if (!engine_winograd_fits(e, op)) continue;
         op->winograd = true;
         /* Fewer chunks have longer bands. */
         for (int m = 4; m <= 6; m += 2)
