@@ -9,6 +9,8 @@
  * are half zeros. */
 #define PACKING_PRIOR 0.7
 #define WAITED 0.5       /* of its computing, in the stage's queue: the stage was busy */
+#define CONTENTION_S 0.2 /* apart, at least, are totals of contention that are compared */
+#define CONTENTION_WINDOW 3
 #define BESIDE_WINDOW 16 /* frames that an average goes over */
 
 static const char *const policy_names[CONTROLLER_POLICIES] = {"static", "bottleneck", "exact"};
@@ -119,7 +121,7 @@ static enum status set_slice(struct controller *c, int s, const struct controlle
     slice->profile_ms = c->profiles + (size_t)s * c->nlevels * c->nlevels;
     slice->bytes_per_s = stage->bytes_per_s;
     slice->latency_ms = stage->latency_ms;
-    slice->barred = -1;
+    slice->told_s = -1;
     memcpy(slice->map, maps + (size_t)s * c->nlevels, c->nlevels * sizeof *maps);
     estimate_slowdown_reset(&slice->slowdown);
     forget_link(slice);
@@ -153,7 +155,7 @@ enum status controller_create(struct controller **out, const struct controller_c
     c->risk_from = -1;
     c->room_since = c->restored_s = c->decided_s = -1;
     c->reported_s = c->waited = c->waited_last = -1;
-    c->relieved_s = -INFINITY;
+    c->relieved_s = c->crowded_s = -INFINITY;
     c->stale = true;
     status = planner_create(&c->planner, nstages, nlevels, err); /* bounds the numbers, too */
     if (status) goto fail;
@@ -269,11 +271,29 @@ void controller_report(struct controller *c, double now_s, const struct controll
     struct controller_slice *slice = &c->slice[r->stage];
     double profiled = slice->profile_ms[r->level * c->nlevels + r->incoming];
     estimate_slowdown_add(&slice->slowdown, now_s, r->level, r->compute_ms, profiled);
+    if (now_s - c->crowded_s > c->config.slo_ms * 1e-3)
+        estimate_ease_add(&slice->computing, ESTIMATE_EASE, now_s, r->level, r->compute_ms / profiled);
     note_interval(c, now_s, r);
     if (r->queue_ms > WAITED * r->compute_ms) estimate_slowdown_hasten(&slice->slowdown);
     if (r->stage == 0) estimate_add(&slice->image_ms, r->decode_ms);
     report_link(c, r);
     c->stale = true;
+}
+
+void controller_contention(struct controller *c, int stage, double now_s, double total_s) {
+    if (stage < 0 || stage >= c->nstages || !isfinite(now_s) || !(total_s >= 0 && isfinite(total_s))) {
+        c->ignored++;
+        return;
+    }
+    struct controller_slice *slice = &c->slice[stage];
+    double seconds = now_s - slice->told_s;
+    if (slice->told_s >= 0 && seconds < CONTENTION_S) return;
+    bool comparable = slice->told_s >= fmax(c->crowded_s, c->switched_s) && total_s >= slice->contention_s;
+    if (comparable)
+        estimate_ease_add(&slice->contention, CONTENTION_WINDOW, now_s, c->choice[stage].level,
+                          (total_s - slice->contention_s) / seconds);
+    slice->told_s = now_s;
+    slice->contention_s = total_s;
 }
 
 void controller_result(struct controller *c, double now_s, const struct controller_outcome *o) {
@@ -295,6 +315,7 @@ void controller_result(struct controller *c, double now_s, const struct controll
 void controller_restarted(struct controller *c, int stage) {
     if (stage < 0 || stage >= c->nstages) return;
     estimate_slowdown_restart(&c->slice[stage].slowdown);
+    c->slice[stage].told_s = -1;
     forget_link(&c->slice[stage]);
     if (stage + 1 < c->nstages) forget_link(&c->slice[stage + 1]);
     c->stale = true;

@@ -107,6 +107,10 @@ void controller_report(struct controller *controller, double now_s, const struct
  * the link has become faster or slower. */
 void controller_link(struct controller *controller, int stage, size_t bytes, double link_ms);
 
+/* For how long altogether, in seconds, others have kept a stage's device from
+ * computing when it was ready to: told now and then. */
+void controller_contention(struct controller *controller, int stage, double now_s, double total_s);
+
 /* A result is stored. */
 struct controller_outcome {
     double latency_ms; /* from due to stored */

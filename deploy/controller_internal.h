@@ -22,15 +22,13 @@ struct controller_slice {
     struct estimate packing[CODEC_COUNT]; /* bytes over those of the raw form */
     struct estimate image_bytes, image_ms; /* stage 0: a frame as it comes, and decoding it */
     double beside_ms; /* that a frame takes the undisturbed device beside what it reports: see note_interval() */
-    /* What is known of fuller levels than the present one, see controller_policy.c: */
-    double heavy, heavy_s; /* slowdown when the slice was relieved, and when that was last; 0: it was not slow */
-    double relieved_s;     /* when it was first */
-    double calm_s;         /* when the slowdown was last above that of an undisturbed device */
-    double light;          /* slowdown since, at less work; 0: not known yet */
-    int barred, failures;  /* a level whose restoration failed and is not tried before barred_s, -1: none; in a row */
-    double barred_s;
-    int restored_from;         /* its level and slowdown before the latest restoration */
-    double restored_slowdown;
+    /* While no queue drains, and since the slice was last undisturbed: */
+    struct estimate_ease computing;  /* over the profiled time */
+    struct estimate_ease contention; /* seconds a second that others kept the device from computing */
+    double contention_s, told_s;     /* the latest total of that, and when it was; told_s -1: none */
+    double heavy;      /* slowdown at which it was relieved, taken to hold for fuller levels; 0: none */
+    double relieved_s; /* when it was first, */
+    double heavy_s;    /* and last */
 };
 
 struct controller {
@@ -67,8 +65,7 @@ struct controller {
     double room_since;  /* since when accuracy could be restored, -1: it cannot */
     double restored_s;  /* the latest restoration, -1: none */
     double checked_s;   /* when room was last looked for */
-    double strained_ms; /* largest spread since the plan was full */
-    double eased_s;     /* when it was last near that */
+    double crowded_s; /* when frames last had several others to wait for */
     int undone;         /* restorations undone in a row */
     /* bottleneck */
     double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */

@@ -6,12 +6,10 @@
 #include <string.h>
 
 /* A restoration that has to be undone within this many waits counts as failed,
- * and the next one of the kind waits twice as long, up to 2^UNDONE_MAX times. */
-enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 15 };
+ * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
+enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
 enum { HORIZON = 10, QUEUE_BEGUN = 1 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
-#define STRAINED 0.1       /* of the SLO, latency beyond the plan's that tells of contention; */
-#define EASED 0.35         /* and what is left of it when that is gone */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
                             * plan are not all counted, and accuracy is soon given back */
@@ -146,115 +144,75 @@ static double relief_share(struct controller *c, double now_s) {
     return fmax(LEAST_SHARE, RELIEF_SHARE - c->config.margin * c->relieved);
 }
 
-/* ---- learning from restorations ----------------------------------------------
+/* ---- when a disturbance has gone ------------------------------------------------
  *
  * A device whose core is shared looks little disturbed while it has little to
  * do, and is slow once it has more: what is measured at a pruned level is a
  * lower bound for fuller ones. So the slowdown at which a slice was relieved
- * (`heavy`) goes on to hold for fuller levels, until the present one has looked
- * undisturbed for some time; where it has done so from the first (`light`),
- * until a while has passed.
- * And a restoration that had to be undone all the same is remembered: the
- * level to blame is not tried again for a while. That while doubles with each
- * failure. */
+ * (`heavy`) goes on to hold for fuller levels.
+ *
+ * That the disturbance has gone shows in what the device takes now, against
+ * what it took at this level before; or, where so little is hardly slowed, in
+ * how long its threads wait for their turns. When either has eased for a
+ * while, `heavy` is forgotten. If neither tells, it is so after a much longer
+ * while, which doubles each time that a restoration had to be undone. */
 
 static double wait_s(const struct controller *c) {
     return c->config.restore_ms * 1e-3;
 }
 
-static void note_restoration(struct controller *c, double now_s, const struct planner_choice *before) {
-    c->restored_s = now_s;
-    for (int s = 0; s < c->nstages; s++) {
-        c->slice[s].restored_from = before[s].level;
-        c->slice[s].restored_slowdown = c->slice[s].slowdown.value;
-    }
+static double patience_s(const struct controller *c) {
+    return wait_s(c) * (1 << c->undone);
 }
 
-/* The restoration has to be undone: of the slices that it gave more to do, by
- * a lower level of their own or of what arrives, the one that has slowed most
- * since is the reason. Barred is what gave it more to do. */
-static void note_failure(struct controller *c, double now_s) {
-    struct controller_slice *barred = NULL;
-    double most = 0;
-    for (int s = 0; s < c->nstages; s++) {
-        struct controller_slice *slice = &c->slice[s];
-        double slowed = slice->slowdown.value / slice->restored_slowdown;
-        bool own = slice->restored_from > c->choice[s].level;
-        bool arriving = s > 0 && slice[-1].restored_from > c->choice[s - 1].level;
-        if ((!own && !arriving) || slowed <= most) continue;
-        barred = own ? slice : slice - 1;
-        most = slowed;
-    }
-    if (c->undone < UNDONE_MAX) c->undone++;
-    if (!barred) return;
-    if (barred->failures < UNDONE_MAX) barred->failures++;
-    barred->barred = c->choice[barred - c->slice].level + barred->failures - 1; /* the next try is a smaller one */
-    barred->barred_s = now_s + FAILED_WITHIN * wait_s(c) * (1 << barred->failures);
-}
-
-static void note_success(struct controller *c) {
-    c->restored_s = -1;
-    c->undone = 0;
-    for (int s = 0; s < c->nstages; s++) {
-        struct controller_slice *slice = &c->slice[s];
-        if (slice->restored_from > c->choice[s].level && c->choice[s].level <= slice->barred) slice->barred = -1;
-        if (slice->barred < 0) slice->failures = 0;
-    }
-}
-
-static void note_relief(struct controller *c, double now_s, const struct planner_choice *after) {
+/* Remembers how slow the slices are that go up. `undoes`: a restoration that has
+ * just failed: what it was planned with was too little, or else it has to wait
+ * longer. */
+static void note_relief(struct controller *c, double now_s, const struct planner_choice *after, bool undoes) {
+    bool learnt = false;
     for (int s = 0; s < c->nstages; s++) {
         struct controller_slice *slice = &c->slice[s];
         if (after[s].level <= c->choice[s].level || slice->slowdown.value < CONTENDED * slice->slowdown.calm) continue;
         /* the first reliefs in a row are still finding out how slow it is */
         if (slice->heavy == 0) slice->relieved_s = now_s;
-        if (now_s - slice->relieved_s < wait_s(c)) slice->heavy = fmax(slice->heavy, slice->slowdown.value);
+        learnt |= undoes && slice->heavy > 0 && slice->slowdown.value > slice->heavy;
+        if (undoes || now_s - slice->relieved_s < wait_s(c)) slice->heavy = fmax(slice->heavy, slice->slowdown.value);
         slice->heavy_s = now_s;
-        slice->light = 0;
     }
+    if (undoes && !learnt && c->undone < UNDONE_MAX) c->undone++;
 }
 
-static void forget_relief(struct controller *c, struct controller_slice *slice) {
-    slice->heavy = 0;
-    slice->barred = -1;
-    c->stale = true;
+/* For how long the slice's disturbance has looked gone, seconds. */
+static double ease_held(const struct controller_slice *slice, double now_s) {
+    return fmax(estimate_ease_held(&slice->computing, now_s), estimate_ease_held(&slice->contention, now_s));
 }
 
-/* What is known of fuller levels, in the light of what is measured now. */
+static void forget_worst(struct controller_slice *slice) {
+    estimate_ease_reset(&slice->computing);
+    estimate_ease_reset(&slice->contention);
+}
+
+/* It shows, and is about to be believed: another plan would end that. */
+static bool easing(const struct controller *c, double now_s) {
+    bool any = false;
+    for (int s = 0; s < c->nstages; s++) any |= c->slice[s].heavy > 0 && ease_held(&c->slice[s], now_s) > 0;
+    return any;
+}
+
 static void review(struct controller *c, double now_s) {
     for (int s = 0; s < c->nstages; s++) {
         struct controller_slice *slice = &c->slice[s];
-        double calm = slice->slowdown.calm, value = slice->slowdown.value, since_s = now_s - slice->heavy_s;
-        double trial_s = FAILED_WITHIN * wait_s(c) * (1 << slice->failures);
-        if (slice->barred >= 0 && now_s >= slice->barred_s) slice->barred = -1;
-        if (slice->heavy == 0) continue;
-        if (c->choice[s].level == 0) slice->heavy = 0; /* measured itself */
-        if (slice->light == 0 && since_s > wait_s(c)) slice->light = value;
-        bool shows = slice->light > 1.2 * CONTENDED * calm;
-        if (estimate_mean_value(&slice->slowdown.mean) > CONTENDED * calm) slice->calm_s = now_s;
-        if (shows && now_s - slice->calm_s > wait_s(c)) {
-            forget_relief(c, slice);
-            slice->failures = c->undone = 0;
-        } else if (since_s > (shows ? TRIAL_AFTER / FAILED_WITHIN : 1) * trial_s) {
-            forget_relief(c, slice);
+        bool full = c->choice[s].level == 0; /* measured itself */
+        bool eased = ease_held(slice, now_s) > wait_s(c), tried = now_s - slice->heavy_s > TRIAL_AFTER * patience_s(c);
+        if (slice->heavy == 0 || (!full && !eased && !tried)) continue;
+        if (eased) {
+            c->undone = 0;
+            forget_worst(slice);
         }
+        slice->heavy = 0;
+        c->stale = true;
     }
     if (c->stale) controller_fill_times(c);
-}
-
-/* Threads that wait for their turn to receive and send show in the latency,
- * however short the computing is. When what the plan does not explain has
- * clearly shrunk since the relief, the contention is gone. */
-static void notice_ease(struct controller *c, double now_s) {
-    struct planner_value now = value_of(c, c->choice, 0);
-    double beyond = c->spread.value;
-    if (now.cost == 0) c->strained_ms = 0;
-    else c->strained_ms = fmax(c->strained_ms, beyond);
-    if (c->strained_ms < STRAINED * c->config.slo_ms || beyond > EASED * c->strained_ms) c->eased_s = now_s;
-    if (now_s - c->eased_s < wait_s(c)) return;
-    for (int s = 0; s < c->nstages; s++) forget_relief(c, &c->slice[s]);
-    c->undone = 0;
-    c->strained_ms = 0;
 }
 
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
@@ -271,11 +229,12 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
     double least = s.value.cost > now.cost ? 1 : LEAST_SPEEDUP;
     bool faster = (double)s.value.latency < least * (double)now.latency;
     if (!feasible && !faster && !too_costly) return;
+    bool undoes = false;
     if (c->restored_s >= 0 && s.value.cost > now.cost) {
-        if (now_s - c->restored_s < FAILED_WITHIN * wait_s(c) * (1 << c->undone)) note_failure(c, now_s);
+        undoes = now_s - c->restored_s < FAILED_WITHIN * patience_s(c);
         c->restored_s = -1;
     }
-    note_relief(c, now_s, s.choice);
+    note_relief(c, now_s, s.choice, undoes);
     c->relieved_s = now_s;
     c->relieved++;
     switch_to(c, now_s, s.choice, feasible ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
@@ -284,17 +243,9 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
 
 static bool room_for_more(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct planner_value now = value_of(c, c->choice, ahead);
-    struct planner_problem *p = planner_problem(c->planner);
-    unsigned levels[PLANNER_MAX_SLICES];
     if (ahead > c->nstages) return false; /* first things first */
-    for (int i = 0; i < c->nstages; i++) {
-        int barred = c->slice[i].barred < c->choice[i].level ? c->slice[i].barred : c->choice[i].level - 1;
-        levels[i] = p->levels[i];
-        p->levels[i] &= ~0u << (barred + 1);
-    }
-    bool solved = solve(c, 1 - 1.5 * c->config.margin, traffic_now(c, now_s), 0.95 * c->config.utilisation, ahead, s);
-    memcpy(p->levels, levels, (size_t)c->nstages * sizeof *levels);
-    if (!solved || s->outcome != PLANNER_FEASIBLE || s->value.cost >= now.cost) return false;
+    if (!solve(c, 1 - 1.5 * c->config.margin, traffic_now(c, now_s), 0.95 * c->config.utilisation, ahead, s)) return false;
+    if (s->outcome != PLANNER_FEASIBLE || s->value.cost >= now.cost) return false;
     return s->value.cost == 0 || (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
 }
 
@@ -322,31 +273,37 @@ static void try_out(struct controller *c, double now_s, int ahead, int in_flight
     }
     controller_fill_times(c);
     if (!room) return;
-    note_restoration(c, now_s, c->choice);
+    c->restored_s = now_s;
     switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
 }
 
 /* `idle_s`: since the last decision; without frames there was room, too. */
 static void restore(struct controller *c, double now_s, double idle_s, int ahead, int in_flight) {
-    double patience_s = wait_s(c) * (1 << c->undone);
-    if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * patience_s) note_success(c); /* it held */
+    double patience = patience_s(c);
     struct planner_value now = value_of(c, c->choice, ahead);
-    if (now.cost == 0 || now_s - c->checked_s < patience_s / 16) return;
+    if (c->restored_s >= 0 && now_s - c->restored_s > FAILED_WITHIN * patience) { /* it held */
+        c->restored_s = -1;
+        if (now.cost == 0) {
+            c->undone = 0;
+            for (int s = 0; s < c->nstages; s++) forget_worst(&c->slice[s]);
+        }
+    }
+    if (now.cost == 0 || now_s - c->checked_s < patience / 16) return;
     c->checked_s = now_s;
     struct planner_solution s;
     bool room = room_for_more(c, now_s, ahead, &s);
-    if (!room && now_s - c->switched_s > TRIAL_AFTER * patience_s) try_out(c, now_s, ahead, in_flight);
+    if (!room && now_s - c->switched_s > TRIAL_AFTER * patience) try_out(c, now_s, ahead, in_flight);
     if (!room) c->room_since = -1;
-    else if (c->room_since < 0) c->room_since = now_s - fmin(idle_s, patience_s);
-    if (!room || now_s - c->room_since < patience_s) return;
-    note_restoration(c, now_s, c->choice);
+    else if (c->room_since < 0) c->room_since = now_s - fmin(idle_s, patience);
+    if (!room || now_s - c->room_since < patience || easing(c, now_s)) return;
+    c->restored_s = now_s;
     switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);
 }
 
 void controller_follow_exact(struct controller *c, double now_s, int waiting, int in_flight) {
-    notice_ease(c, now_s);
     review(c, now_s);
     int ahead = frames_ahead(c, waiting, in_flight);
+    if (ahead > c->nstages) c->crowded_s = now_s;
     double idle_s = c->decided_s >= 0 && waiting <= 1 && in_flight == 0 ? now_s - c->decided_s : 0;
     c->decided_s = now_s;
     double limit_ms = c->config.slo_ms * (1 - c->config.margin / 2);

@@ -271,3 +271,32 @@ bool estimate_spread_add(struct estimate_spread *s, double sample) {
     if (s->count >= ESTIMATE_SPREAD / 2) s->value = quantile(s->window, s->count, ESTIMATE_SPREAD_SHARE);
     return true;
 }
+
+/* ---- an ease ---- */
+
+void estimate_ease_reset(struct estimate_ease *e) {
+    *e = (struct estimate_ease){0};
+}
+
+bool estimate_ease_add(struct estimate_ease *e, int size, double now_s, int level, double sample) {
+    if (!(sample >= 0 && isfinite(sample)) || !isfinite(now_s) || level < 0 || level >= PLAN_MAX_LEVELS) return false;
+    if (level != e->level) {
+        e->level = level;
+        e->count = e->next = 0;
+        e->eased = false;
+    }
+    e->window[e->next] = sample;
+    e->next = (e->next + 1) % size;
+    if (e->count < size) e->count++;
+    if (e->count < size) return true;
+    double median = quantile(e->window, size, 0.5), *worst = &e->worst[level];
+    *worst = fmax(*worst, median);
+    bool eased = median < ESTIMATE_EASED * *worst;
+    if (eased && !e->eased) e->since_s = now_s;
+    e->eased = eased;
+    return true;
+}
+
+double estimate_ease_held(const struct estimate_ease *e, double now_s) {
+    return e->eased ? now_s - e->since_s : 0;
+}

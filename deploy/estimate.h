@@ -139,4 +139,26 @@ struct estimate_spread {
 void estimate_spread_reset(struct estimate_spread *spread);
 bool estimate_spread_add(struct estimate_spread *spread, double sample);
 
+/* ---- an ease -----------------------------------------------------------------------
+ *
+ * Whether something has become clearly smaller, without knowing how small it is
+ * undisturbed: the median of the latest samples is below ESTIMATE_EASED of the
+ * largest that there was at the same level. */
+enum { ESTIMATE_EASE = 40 };
+#define ESTIMATE_EASED 0.65
+
+struct estimate_ease {
+    double window[ESTIMATE_EASE]; /* at the present level */
+    int level, count, next;
+    double worst[PLAN_MAX_LEVELS]; /* the largest median at each; 0: there was none */
+    bool eased;
+    double since_s; /* since when */
+};
+
+void estimate_ease_reset(struct estimate_ease *ease);
+/* `size`: of the window, at most ESTIMATE_EASE; the same each time. */
+bool estimate_ease_add(struct estimate_ease *ease, int size, double now_s, int level, double sample);
+/* For how long it has been so, seconds; 0: it is not. */
+double estimate_ease_held(const struct estimate_ease *ease, double now_s);
+
 #endif

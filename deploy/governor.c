@@ -164,6 +164,10 @@ void governor_link(struct governor *g, int stage, const struct outlet_sample *sa
     if (g->controller) controller_link(g->controller, stage, sample->bytes, sample->seconds * 1e3);
 }
 
+void governor_contention(struct governor *g, int stage, double now_s, double total_s) {
+    if (g->controller && !g->variants) controller_contention(g->controller, stage, now_s, total_s);
+}
+
 void governor_result(struct governor *g, double now_s, double latency_ms, double waited_ms, double queue_ms) {
     if (!g->controller) return;
     struct controller_outcome outcome = { .latency_ms = latency_ms, .waited_ms = waited_ms, .queue_ms = queue_ms };

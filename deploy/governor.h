@@ -43,6 +43,8 @@ void governor_source_link(struct governor *governor, double now_s, const struct 
 /* The link into a stage has become faster or slower: what a frame took. */
 void governor_link(struct governor *governor, int stage, const struct outlet_sample *sample);
 void governor_result(struct governor *governor, double now_s, double latency_ms, double waited_ms, double queue_ms);
+/* For how long altogether a stage's device was kept from computing by others, seconds. */
+void governor_contention(struct governor *governor, int stage, double now_s, double total_s);
 /* Shortest ways there and back between the runner and each stage's worker, seconds; 0: not known. */
 void governor_round_trips(struct governor *governor, const double *rtt_s);
 void governor_restarted(struct governor *governor, int stage);

@@ -191,7 +191,7 @@ static void on_status(struct peer *p, const struct wire_message *m, double now_s
     }
     for (int i = 0; i < s->nposts; i++) note_news(p, &s->post[i]);
     p->status = *s;
-    p->known = true;
+    p->known = p->told = true;
     p->trouble[0] = '\0';
     if (s->busy) snprintf(p->trouble, sizeof p->trouble, "%s", s->text);
     for (int i = 0; i < WIRE_POSTS && !s->busy; i++)

@@ -52,6 +52,7 @@ struct peer {
      * took. Cleared (no bytes) by the runner. */
     struct outlet_sample news;
     uint32_t news_layout;
+    bool told; /* set with every status; likewise */
     double heard_s, hello_s;
     int refusals;    /* failed handshakes in a row */
     double barred_s; /* when the worker turned us away for good; 0: it has not */

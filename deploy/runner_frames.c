@@ -360,10 +360,16 @@ static enum status on_failed(struct runner *r, const struct wire_failed *m, stru
     return f ? runner_fail(r, f, m->text, err) : STATUS_OK;
 }
 
-/* A worker's link to the next stage has become faster or slower. */
-static void hear_news(struct runner *r, int peer) {
+/* A worker's link to the next stage has become faster or slower; and how much
+ * the first worker of a stage is kept from computing. */
+static void hear_news(struct runner *r, int peer, double now_s) {
     struct peer *p = &r->peers[peer];
     const struct layout_places *places = &r->layout->places;
+    bool heard = p->told && p->status.contention_us > 0 && r->layout->governor;
+    for (int s = 0; heard && s < places->nstages; s++)
+        if (places->stage[s].worker[0] == peer)
+            governor_contention(r->layout->governor, s, now_s, (double)p->status.contention_us * 1e-6);
+    p->told = false;
     for (int s = 0; p->news.bytes && p->news_layout == r->layout->number && s + 1 < places->nstages; s++)
         for (int i = 0; i < places->stage[s].count; i++)
             if (places->stage[s].worker[i] == peer) governor_link(r->layout->governor, s + 1, &p->news);
@@ -381,7 +387,7 @@ enum status runner_serve(struct runner *r, struct err *err) {
             packet_free(&packet);
             if (status) return status;
         }
-        hear_news(r, i);
+        hear_news(r, i, now_s);
         peer_tick(peer, now_s);
     }
     return STATUS_OK;

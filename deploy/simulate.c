@@ -12,6 +12,7 @@
 /* While one frame is computed others are received and sent: so much of that
  * shows in the computing of frames that were waiting, about. */
 #define OTHER_SEEN 0.6
+#define HEARTBEAT_S 0.3 /* apart, workers tell how they fare */
 
 enum happening { DUE, CROSSED /* off the link */, ARRIVED /* behind its delay */, COMPUTED, STORED };
 
@@ -36,6 +37,9 @@ struct server {
     int *queue; /* [credits] slots */
     int first, count;
     bool busy;
+    double woken_s;   /* a stage: when it last began to work, having had nothing to do, */
+    double arrived_s; /* and when the latest frame came into its queue */
+    double contention_s; /* that others have kept it from working, altogether */
 };
 
 struct simulation {
@@ -52,6 +56,7 @@ struct simulation {
     struct server *links, *stages; /* [nstages] */
     bool *dead;                    /* [nevents] a death that the controller has not heard the end of */
     int next_due, next_sent, in_flight;
+    double heard_s; /* of contention, last */
     struct controller_outcome *outcomes; /* [nframes] */
 };
 
@@ -108,16 +113,18 @@ static void sooner(double *until_s, double t) {
     if (t < *until_s) *until_s = t;
 }
 
-/* The core's turns, from the beginning of the event. */
-static void take_turns(const struct simulate_event *e, double t, struct pace *pace) {
-    double round_s = e->factor * SIMULATE_SLICE_S, begun = floor((t - e->from_s) / round_s) * round_s + e->from_s;
+/* The core's turns, from when the device woke up or the others came. */
+static void take_turns(const struct simulate_event *e, double t, double woken_s, struct pace *pace) {
+    double round_s = e->factor * SIMULATE_SLICE_S, first = fmax(e->from_s, woken_s);
+    double begun = floor((t - first) / round_s) * round_s + first;
     bool turn = t < begun + SIMULATE_SLICE_S;
     sooner(&pace->until_s, turn ? begun + SIMULATE_SLICE_S : begun + round_s);
     if (pace->until_s <= t) pace->until_s = t + 1e-9; /* rounding */
     if (!turn) pace->factor = 0;
 }
 
-static struct pace pace_at(const struct simulate_config *c, bool link, int stage, double t) {
+static struct pace pace_at(const struct simulation *s, bool link, int stage, double t) {
+    const struct simulate_config *c = s->config;
     struct pace pace = {1, DBL_MAX, -1};
     const struct simulate_event *share = NULL;
     for (int i = 0; i < c->nevents; i++) {
@@ -130,7 +137,7 @@ static struct pace pace_at(const struct simulate_config *c, bool link, int stage
         else if (e->kind == SIMULATE_DEATH) pace.back_s = fmax(pace.back_s, e->to_s);
         else pace.factor *= e->factor;
     }
-    if (share) take_turns(share, t, &pace);
+    if (share) take_turns(share, t, s->stages[stage].woken_s, &pace);
     return pace;
 }
 
@@ -138,7 +145,7 @@ static struct pace pace_at(const struct simulate_config *c, bool link, int stage
 static double finish(const struct simulation *s, bool link, int stage, double t, double work_s) {
     double left = work_s;
     while (left > 0) {
-        struct pace pace = pace_at(s->config, link, stage, t);
+        struct pace pace = pace_at(s, link, stage, t);
         if (pace.back_s >= 0) {
             t = pace.back_s;
             left = work_s; /* from the beginning */
@@ -150,6 +157,22 @@ static double finish(const struct simulation *s, bool link, int stage, double t,
         }
     }
     return t;
+}
+
+static bool shared(const struct simulation *s, int stage, double t) {
+    bool any = false;
+    for (int i = 0; i < s->config->nevents; i++) {
+        const struct simulate_event *e = &s->config->events[i];
+        any |= e->kind == SIMULATE_SHARE && e->stage == stage && during(e, t);
+    }
+    return any;
+}
+
+/* Whoever shares the core is in the midst of a turn when the device wakes up. */
+static double wake_up_s(struct simulation *s, int stage, double t) {
+    double wait_s = shared(s, stage, t) ? random_uniform(&s->random) * SIMULATE_SLICE_S : 0;
+    s->stages[stage].contention_s += wait_s;
+    return wait_s;
 }
 
 /* ---- links and stages ---- */
@@ -205,10 +228,13 @@ static void start_stage(struct simulation *s, double now_s, int stage) {
     double decode = stage ? coding_ms(s, slot, stage, profile->decode_ns) : c->image_ms;
     double encode = stage + 1 < c->nstages ? coding_ms(s, slot, stage + 1, profile->encode_ns) : 0;
     double work = decode + compute + encode + c->truth[stage].other_ms;
+    bool waited = now_s > slot->came_s;
+    if (!waited) now_s = server->woken_s = now_s + wake_up_s(s, stage, now_s);
     double end_s = finish(s, false, stage, now_s, work * 1e-3);
+    if (shared(s, stage, now_s)) server->contention_s += end_s - now_s - work * 1e-3;
     double stretch = work > 0 ? (end_s - now_s) * 1e3 / work : 1;
     r->queue_ms = (now_s - slot->came_s) * 1e3;
-    if (r->queue_ms > 0) compute += OTHER_SEEN * c->truth[stage].other_ms;
+    if (waited) compute += OTHER_SEEN * c->truth[stage].other_ms;
     r->compute_ms = compute * stretch;
     r->decode_ms = decode * stretch;
     r->encode_ms = encode * stretch;
@@ -314,8 +340,25 @@ static void computed(struct simulation *s, double now_s, int stage, int i) {
     send(s, now_s);
 }
 
+/* The threads that receive and send sleep between frames, too; what both wait
+ * for their turns is put in front. In order all the same. */
+static void arrive(struct simulation *s, double at_s, int stage, int slot) {
+    struct server *to = &s->stages[stage];
+    for (int i = 0; i < 2; i++) at_s += wake_up_s(s, stage, at_s);
+    to->arrived_s = fmax(to->arrived_s, at_s);
+    schedule(s, to->arrived_s, ARRIVED, stage, slot);
+}
+
+static void hear_of_contention(struct simulation *s, double now_s) {
+    if (now_s - s->heard_s < HEARTBEAT_S) return;
+    s->heard_s = now_s;
+    for (int k = 0; k < s->config->nstages; k++)
+        controller_contention(s->controller, k, now_s, s->stages[k].contention_s);
+}
+
 static void handle(struct simulation *s, const struct event *e) {
     hear_of_deaths(s, e->at_s);
+    hear_of_contention(s, e->at_s);
     struct simulate_frame *f;
     switch (e->what) {
     case DUE:
@@ -327,7 +370,7 @@ static void handle(struct simulation *s, const struct event *e) {
     case CROSSED:
         drop_first(s, &s->links[e->stage]);
         start_link(s, e->at_s, e->stage);
-        schedule(s, e->at_s + s->config->truth[e->stage].latency_ms * 1e-3, ARRIVED, e->stage, e->slot);
+        arrive(s, e->at_s + s->config->truth[e->stage].latency_ms * 1e-3, e->stage, e->slot);
         return;
     case ARRIVED:
         s->slots[e->slot].came_s = e->at_s;

@@ -18,7 +18,8 @@
 
 enum simulate_kind {
     SIMULATE_SLOW,  /* the device takes `factor` times as long */
-    SIMULATE_SHARE, /* its core goes round: SIMULATE_SLICE_S for the device, then as long for each of factor - 1 others */
+    SIMULATE_SHARE, /* its core goes round: SIMULATE_SLICE_S for the device, then as long for each of factor - 1 others.
+                     * A device that has slept comes next, once the present turn ends: little to do is hardly slowed */
     SIMULATE_FADE,  /* the link into the stage has 1/factor of its rate */
     SIMULATE_DEATH, /* the worker is gone; its frame is done anew once it is back */
 };

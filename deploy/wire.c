@@ -112,6 +112,7 @@ static void status_fields(struct cursor *k, struct wire_status *m) {
     U64(m->dropped);
     U32(m->breaks, UINT32_MAX);
     U32(m->unacked_us, UINT32_MAX);
+    U64(m->contention_us);
     STRING(m->text);
 }
 

@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 3,
+    WIRE_VERSION = 4,
     WIRE_MAX_STAGES = 64,
     WIRE_MAX_REPLICAS = 8, /* workers of one stage */
     WIRE_POSTS = 2,        /* of one worker, at a time */
@@ -107,6 +107,7 @@ struct wire_status {
     uint64_t dropped;      /* messages refused since the start */
     uint32_t breaks;       /* how often a link to the next stage has gone down */
     uint32_t unacked_us;   /* age of the oldest frame sent and not acknowledged */
+    uint64_t contention_us; /* that others have kept it from computing since its start; 0: not known */
     char text[WIRE_TEXT];
 };
 

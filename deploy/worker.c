@@ -2,6 +2,7 @@
 
 #include "common/file.h"
 #include "common/log.h"
+#include "deploy/contention.h"
 #include "deploy/kernels/table.h"
 #include "deploy/post.h"
 #include "deploy/signals.h"
@@ -111,6 +112,7 @@ static void say_status(struct worker *w, const struct channel_peer *to, uint64_t
     for (int i = 0; i < WIRE_POSTS; i++)
         if (w->post[i].held && post_age(&w->post[i], log_now_s()) > age) age = post_age(&w->post[i], log_now_s());
     s->unacked_us = age < 4000 ? (uint32_t)(age * 1e6) : UINT32_MAX;
+    s->contention_us = contention_us();
     channel_say(w->listener, to, &m); /* the next HELLO asks again */
 }
 

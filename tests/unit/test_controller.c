@@ -293,6 +293,38 @@ static void test_time_slices(void **state) {
     bench_destroy(b);
 }
 
+/* Competitors for a core whose device sleeps between frames: at a pruned level,
+ * frames that fit into one turn are not slowed at all. So nothing that is
+ * measured of computing tells when the competitors have gone, and trying in
+ * between must neither happen often nor make the end be noticed late. */
+static void test_hidden_contention(void **state) {
+    struct bench *b = bench_create();
+    for (int i = 0; i < BLOCKS * LEVELS * LEVELS; i++) {
+        b->profile->ms[i] *= 0.54; /* 6.5 ms a stage */
+        b->truth->ms[i] *= 0.54;
+    }
+    for (int s = 1; s < STAGES; s++) b->stages[s].bytes_per_s = b->real[s].bytes_per_s = 1e9;
+    b->config.image_ms = 0.2;
+    b->config.store_ms = 6;
+    b->config.controller.slo_ms = 100;
+    arrive_steadily(b, 78, 50);
+    for (int seed = 1; seed <= 6; seed++) {
+        double to_s = 16 + seed; /* the end meets every state of the controller */
+        const struct simulate_event share = {SIMULATE_SHARE, 1, 6, to_s, 4};
+        b->config.events = &share;
+        b->config.nevents = 1;
+        b->config.seed = (uint64_t)seed;
+        struct outcome o[CONTROLLER_POLICIES];
+        compare(b, "competitors that a pruned device hardly feels", 6, to_s, o);
+        assert_true(o[CONTROLLER_STATIC].window.attainment <= 0.3);
+        assert_true(o[CONTROLLER_EXACT].window.attainment >= 0.95);
+        assert_true(o[CONTROLLER_EXACT].outside.attainment >= 0.99);
+        assert_true(o[CONTROLLER_EXACT].full_s < 4);
+        assert_true(o[CONTROLLER_EXACT].switches <= 10);
+    }
+    bench_destroy(b);
+}
+
 /* A camera trap: silence, then many frames within seconds. */
 static void test_burst(void **state) {
     struct bench *b = bench_create();
@@ -453,7 +485,10 @@ static void test_impossible_reports(void **state) {
     controller_arrival(c, 4); /* back in time */
     controller_arrival(c, NAN);
     controller_link_latency(c, 0, -1);
-    assert_int_equal(controller_ignored(c), n + 4);
+    controller_contention(c, STAGES, 1, 1);
+    controller_contention(c, 0, 1, NAN);
+    controller_contention(c, 0, 1, -1);
+    assert_int_equal(controller_ignored(c), n + 7);
     for (int s = 0; s < STAGES; s++) assert_true(controller_slowdown(c, s) == 1);
     struct controller_decision d = controller_decide(c, NAN, -5, -5);
     assert_false(d.changed);
@@ -545,6 +580,7 @@ int main(void) {
         cmocka_unit_test(test_steady),
         cmocka_unit_test(test_slow_device),
         cmocka_unit_test(test_time_slices),
+        cmocka_unit_test(test_hidden_contention),
         cmocka_unit_test(test_link_fade),
         cmocka_unit_test(test_burst),
         cmocka_unit_test(test_worker_death),

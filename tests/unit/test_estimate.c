@@ -240,6 +240,29 @@ static void test_spread(void **state) {
     close_to(s.value, -2, 1e-12);
 }
 
+static void test_ease(void **state) {
+    struct estimate_ease e;
+    estimate_ease_reset(&e);
+    for (int i = 0; i < 100; i++) assert_true(estimate_ease_add(&e, 9, i, 3, 10 + i % 5));
+    assert_true(estimate_ease_held(&e, 100) == 0);
+    for (int i = 0; i < 100; i++) estimate_ease_add(&e, 9, 100 + i, 3, i % 3 ? 10 : 0); /* some are small */
+    assert_true(estimate_ease_held(&e, 200) == 0);
+    for (int i = 0; i < 9; i++) estimate_ease_add(&e, 9, 200 + i, 3, 0); /* 0: nothing is left of it */
+    close_to(estimate_ease_held(&e, 210), 9, 1e-9); /* from 201 on: three of the 7 before were small, too */
+    /* What is small at another level says nothing, until something larger was seen there. */
+    for (int i = 0; i < 20; i++) estimate_ease_add(&e, 9, 220 + i, 4, 4);
+    assert_true(estimate_ease_held(&e, 240) == 0);
+    /* But what there was at a level is remembered. */
+    for (int i = 0; i < 9; i++) estimate_ease_add(&e, 9, 240 + i, 3, 4);
+    close_to(estimate_ease_held(&e, 250), 2, 1e-9);
+    for (int i = 0; i < 9; i++) estimate_ease_add(&e, 9, 250 + i, 3, 9); /* it was not gone */
+    assert_true(estimate_ease_held(&e, 260) == 0);
+    assert_false(estimate_ease_add(&e, 9, 261, 3, -1));
+    assert_false(estimate_ease_add(&e, 9, 261, 3, NAN));
+    assert_false(estimate_ease_add(&e, 9, INFINITY, 3, 1));
+    assert_false(estimate_ease_add(&e, 9, 261, PLAN_MAX_LEVELS, 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prior_then_median),
@@ -255,6 +278,7 @@ int main(void) {
         cmocka_unit_test(test_haste),
         cmocka_unit_test(test_recent_rate),
         cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_ease),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

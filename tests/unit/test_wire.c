@@ -24,7 +24,7 @@ static struct wire_message example(enum wire_kind kind) {
                                                      .hash = HASH64, .text = "well", .link_bytes = 65536, .link_us = 40000 },
                                                    { .layout = 5, .state = WIRE_LOADING } },
                                          .device = "Raspberry Pi", .threads = 4, .queued = 5,
-                                         .frames = 6, .dropped = 7, .breaks = 8, .unacked_us = 9, .text = "fine" };
+                                         .frames = 6, .dropped = 7, .breaks = 8, .unacked_us = 9, .contention_us = 10, .text = "fine" };
         break;
     case WIRE_ASSIGN:
         m.assign = (struct wire_assign){ .layout = 4, .stage = 0, .nstages = 2, .window = 4, .size = 1000, .hash = HASH64,
