@@ -1,6 +1,7 @@
 #include "common/model.h"
 
 #include "common/bn.h"
+#include "common/bn_rows.h"
 #include "common/model_meta.h"
 
 #include <assert.h>
@@ -40,8 +41,8 @@ static void add_slot(struct slot *slots, int *n, int layer, const char *what, fl
     memcpy(slot->shape, shape, (size_t)ndims * sizeof *shape);
 }
 
-/* All tensors of the model; room for 5 a layer. Uses nrows and gamma_rows. */
-static int list_slots(const struct model *model, struct slot *slots) {
+/* All f32 tensors of the model; room for 5 a layer. Uses nrows and gamma_rows. `bn_rows`: of mean and var. */
+static int list_slots(const struct model *model, int bn_rows, struct slot *slots) {
     int n = 0;
     for (int i = 0; i < model->net->nlayers; i++) {
         const struct net_layer *l = &model->net->layers[i];
@@ -57,7 +58,7 @@ static int list_slots(const struct model *model, struct slot *slots) {
             add_slot(slots, &n, i, "bias", &m->bias, 1, &outputs);
             continue;
         }
-        int64_t gammas[2] = {m->gamma_rows, outputs}, rows[2] = {model->nrows, outputs};
+        int64_t gammas[2] = {m->gamma_rows, outputs}, rows[2] = {bn_rows, outputs};
         add_slot(slots, &n, i, "bn.gamma", &m->gamma, 2, gammas);
         if (l->kind != NET_BATCHNORM) add_slot(slots, &n, i, "bn.beta", &m->beta, 2, gammas);
         add_slot(slots, &n, i, "bn.mean", &m->mean, 2, rows);
@@ -66,10 +67,10 @@ static int list_slots(const struct model *model, struct slot *slots) {
     return n;
 }
 
-static enum status new_slots(const struct model *model, struct slot **slots, int *nslots, struct err *err) {
+static enum status new_slots(const struct model *model, int bn_rows, struct slot **slots, int *nslots, struct err *err) {
     *slots = malloc((size_t)model->net->nlayers * 5 * sizeof **slots);
     if (!*slots) return err_memory(err, "model");
-    *nslots = list_slots(model, *slots);
+    *nslots = list_slots(model, bn_rows, *slots);
     return STATUS_OK;
 }
 
@@ -107,7 +108,7 @@ static enum status allocate_weights(struct model *model, int nrows, struct err *
     struct slot *slots;
     int n = 0;
     model->nrows = nrows ? nrows : bn_rows(model->levels->nlevels);
-    enum status status = new_slots(model, &slots, &n, err);
+    enum status status = new_slots(model, model->nrows, &slots, &n, err);
     if (status) return status;
     size_t total = 0;
     for (int i = 0; i < n; i++) total += (slot_size(&slots[i]) + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
@@ -187,26 +188,55 @@ static void read_gamma_rows(struct model *model, const struct safetensors *file)
     }
 }
 
+/* Mean and var, of which the file has row 0, become the model's own, with all rows. */
+static enum status unpack_rows(struct model *model, const struct safetensors *file, const struct safetensors_tensor *packed,
+                               struct err *err) {
+    size_t channels = 0;
+    if (strcmp(packed->dtype, "U8") != 0 || model->nrows == 1)
+        return err_set(err, STATUS_FORMAT, "%s: tensor '" BN_ROWS_TENSOR "' is %s, for %d rows of batch norm; it is U8, of several",
+                       file->name, packed->dtype, model->nrows);
+    for (int i = 0; i < model->net->nlayers; i++)
+        if (model->layers[i].mean) channels += (size_t)model_outputs(model, i);
+    if (channels > MODEL_MAX_FLOATS / 2 / (size_t)model->nrows)
+        return err_set(err, STATUS_LIMIT, "%s: has more than %d batch-norm values", file->name, MODEL_MAX_FLOATS);
+    model->storage = calloc(2 * channels * (size_t)model->nrows + 1, sizeof *model->storage);
+    if (!model->storage) return err_memory(err, "batch-norm rows");
+    float *next = model->storage;
+    for (int i = 0; i < model->net->nlayers; i++) {
+        struct model_layer *m = &model->layers[i];
+        if (!m->mean) continue;
+        const size_t outputs = (size_t)model_outputs(model, i), all = outputs * (size_t)model->nrows;
+        memcpy(next, m->mean, outputs * sizeof *next);
+        memcpy(next + all, m->var, outputs * sizeof *next);
+        m->mean = next;
+        m->var = next + all;
+        next += 2 * all;
+    }
+    return bn_rows_unpack(model, packed->data, packed->size, file->name, err);
+}
+
+/* In files of version 1 all rows are floats in mean and var. */
 static enum status map_weights(struct model *model, const struct safetensors *file, struct err *err) {
     read_gamma_rows(model, file);
+    const struct safetensors_tensor *packed = safetensors_find(file, BN_ROWS_TENSOR);
     struct slot *slots;
     int n = 0;
-    enum status status = new_slots(model, &slots, &n, err);
+    enum status status = new_slots(model, packed ? 1 : model->nrows, &slots, &n, err);
     if (status) return status;
     for (int i = 0; !status && i < n; i++) {
         const float *data;
         status = safetensors_f32(file, slots[i].name, slots[i].ndims, slots[i].shape, &data, err);
         if (!status) *slots[i].data = (float *)data; /* read-only: model.h */
     }
-    for (int t = 0; !status && n != file->ntensors && t < file->ntensors; t++) {
-        bool known = false;
+    for (int t = 0; !status && n + (packed != NULL) != file->ntensors && t < file->ntensors; t++) {
+        bool known = &file->tensors[t] == packed;
         for (int i = 0; i < n && !known; i++) known = strcmp(slots[i].name, file->tensors[t].name) == 0;
         if (!known)
             status = err_set(err, STATUS_FORMAT, "%s: tensor '%.80s' belongs to no layer of its cfg", file->name,
                              file->tensors[t].name);
     }
     free(slots);
-    return status;
+    return status || !packed ? status : unpack_rows(model, file, packed, err);
 }
 
 static enum status from_safetensors(struct model **out, struct safetensors *file, unsigned how, struct err *err) {
@@ -284,6 +314,7 @@ void model_destroy(struct model **model_pointer) {
 struct parts {
     struct slot *slots; /* hold the names */
     struct safetensors_tensor *tensors;
+    uint8_t *rows; /* the last tensor's, if there are several rows of batch norm */
     int n;
     struct model_meta meta;
 };
@@ -291,15 +322,18 @@ struct parts {
 static void free_parts(struct parts *parts) {
     free(parts->slots);
     free(parts->tensors);
+    free(parts->rows);
     model_meta_free(&parts->meta);
 }
 
 static enum status make_parts(const struct model *model, struct parts *parts, struct err *err) {
     *parts = (struct parts){0};
-    enum status status = new_slots(model, &parts->slots, &parts->n, err);
+    enum status status = new_slots(model, 1, &parts->slots, &parts->n, err);
     if (status) return status;
+    size_t length = 0;
     parts->tensors = calloc((size_t)parts->n + 1, sizeof *parts->tensors);
     status = parts->tensors ? model_meta_make(&parts->meta, model, err) : err_memory(err, "model");
+    if (!status && model->nrows > 1) status = bn_rows_pack(model, &parts->rows, &length, err);
     if (status) {
         free_parts(parts);
         return status;
@@ -311,6 +345,9 @@ static enum status make_parts(const struct model *model, struct parts *parts, st
                                               .data = *slot->data, .size = slot_size(slot) * sizeof(float)};
         memcpy(tensor->shape, slot->shape, sizeof slot->shape);
     }
+    if (parts->rows)
+        parts->tensors[parts->n++] = (struct safetensors_tensor){.name = BN_ROWS_TENSOR, .dtype = "U8", .ndims = 1,
+                                                                 .shape = {(int64_t)length}, .data = parts->rows, .size = length};
     status = model_meta_seal(&parts->meta, parts->tensors, parts->n, err);
     if (status) free_parts(parts);
     return status;

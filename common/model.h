@@ -4,8 +4,10 @@
  *
  * Tensors, for layer i: `layers.i.weight` [O, I/groups, KH, KW] or [O, I] f32;
  * `layers.i.bias` [O] where there is no batch norm; `layers.i.bn.gamma` and
- * `layers.i.bn.beta` [1 or R, O]; `layers.i.bn.mean` and `.var` [R, O].
- * A [batchnorm] layer has gamma, mean, var, and no beta, as Darknet's.
+ * `layers.i.bn.beta` [1 or R, O]; `layers.i.bn.mean` and `.var` [1, O], of full
+ * width, and `bn.rows` (common/bn_rows.h), the other R - 1 rows of all layers.
+ * A [batchnorm] layer has gamma, mean, var, and no beta, as Darknet's. In files of version 1
+ * mean and var are [R, O].
  *
  * Metadata (strings): format "espalier", version, cfg (text), labels (JSON
  * list), preproc, levels (JSON: {"ratio":[...],"keep":[[units per group]...]}),
@@ -70,7 +72,7 @@ struct model {
 
     bool unverified;          /* MODEL_UNVERIFIED, and it has a checksum */
     struct safetensors *file; /* the mapping that the weights lie in, or NULL */
-    float *storage;           /* or one owned block, 64-byte aligned */
+    float *storage;           /* one owned block: all tensors, 64-byte aligned, or, of a file's, mean and var */
 };
 
 /* Weights and batch-norm rows of a model that is made rather than loaded. */

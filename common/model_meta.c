@@ -11,7 +11,7 @@
 #include <zlib.h>
 
 static const char FORMAT[] = "espalier";
-enum { VERSION = 1, MAX_LABELS = 1 << 20 };
+enum { VERSION = 2, MAX_LABELS = 1 << 20 };
 
 /* ---- writing ---- */
 

@@ -1,6 +1,7 @@
 #include "deploy/selftest.h"
 
 #include "common/bn.h"
+#include "common/bn_rows.h"
 #include "common/log.h"
 #include "common/median.h"
 #include "common/random.h"
@@ -48,6 +49,7 @@ void selftest_fill(struct model *m, uint64_t seed) {
         fill(w->var, levels, .5, 1.5, &random);
         if (w->var) fill(w->var + levels, outputs * rows - levels, -.1, .1, &random);
     }
+    bn_rows_round(m);
 }
 
 enum status selftest_model(struct model **out, struct err *err) {

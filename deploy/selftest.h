@@ -24,7 +24,7 @@ void selftest_plan(const struct model *model, int index, struct plan *plan);
 extern const float selftest_golden[SELFTEST_PLANS][SELFTEST_CLASSES];
 
 /* Fills weights, biases and batch norm with random numbers that keep
- * magnitudes about the same from layer to layer. */
+ * magnitudes about the same from layer to layer, and that a file keeps exactly. */
 void selftest_fill(struct model *model, uint64_t seed);
 
 struct selftest {

@@ -1,6 +1,7 @@
 #include "train/calibrate.h"
 
 #include "common/bn.h"
+#include "common/bn_rows.h"
 #include "common/log.h"
 #include "common/random.h"
 #include "train/robust.h"
@@ -324,10 +325,12 @@ enum status calibrate_run(struct network *network, struct model *model, struct l
             for (int level = 0; level < nlevels; level++) store_uniform(&c, &c.sums[i], level);
             clear_corrections(&c, &c.sums[i]);
         }
+        if (!status && p == uniform - 1) bn_rows_round(model); /* corrections make up for that, too */
         log_progress_update(&progress, p + 1, NULL);
     }
     for (int i = 0; !status && i < c.nsums; i++)
         if (c.sums[i].nfeatures) store_corrections(&c, &c.sums[i], room);
+    if (!status) bn_rows_round(model);
     if (status) log_progress_abandon(&progress);
     else log_progress_end(&progress, NULL);
     free(room);

@@ -1,5 +1,6 @@
 /* The model file: round trip, rows of batch norm, and files that are not what they say. */
 #include "common/bn.h"
+#include "common/bn_rows.h"
 #include "common/model.h"
 
 #include <math.h>
@@ -59,6 +60,7 @@ static struct model *make_model(int nrows) {
     m->training = strdup("{\"seed\":1}");
     m->bn_form = MODEL_BN_DARKNET;
     m->bn_eps = 1e-6f;
+    bn_rows_round(m);
     m->darknet.seen = 18446744073709551615u;
     assert_int_equal(accuracy_create(&m->accuracy, m->blocks->nblocks, m->levels->nlevels, &err), STATUS_OK);
     m->accuracy->base = 0.875;
@@ -278,7 +280,7 @@ static void test_refusals(void **state) {
         {{.drop = "layers.4.bias"}, "'layers.4.bias' is missing"},
         {{.rename = "layers.0.bn.mean", .renamed = "layers.0.mean"}, "'layers.0.bn.mean' is missing"},
         {{.key = "format", .value = "pt"}, "not a model of Espalier's"},
-        {{.key = "version", .value = "2"}, "reads up to 1"},
+        {{.key = "version", .value = "3"}, "reads up to 2"},
         {{.key = "version", .value = "1x"}, "not a number"},
         {{.key = "cfg", .value = NULL}, "'cfg' is missing"},
         {{.key = "cfg", .value = "[net]\nwidth=8\nheight=8\nchannels=3\n[convolutionl]\n"}, "its cfg:5"},
@@ -341,8 +343,126 @@ static void test_refusals(void **state) {
     model_destroy(&m);
 }
 
+/* The model's file without checksum, its last tensor, the rows, replaced; mean and var have `shape` rows. */
+static enum status load_rows(const struct model *m, const struct safetensors_tensor *rows, int shape, struct err *err) {
+    uint8_t *bytes, *again;
+    size_t length;
+    struct safetensors *file;
+    struct safetensors_tensor tensors[64];
+    struct safetensors_pair pairs[32];
+    int n = 0, ntensors = 0;
+    serialize(m, &bytes, &length);
+    assert_int_equal(safetensors_parse(&file, "rows", bytes, length, err), STATUS_OK);
+    assert_string_equal(file->tensors[file->ntensors - 1].name, BN_ROWS_TENSOR);
+    for (; ntensors < file->ntensors - 1; ntensors++) {
+        struct safetensors_tensor *t = &tensors[ntensors];
+        *t = file->tensors[ntensors];
+        const char *dot = strrchr(t->name, '.');
+        if (shape == 1 || (strcmp(dot, ".mean") != 0 && strcmp(dot, ".var") != 0)) continue;
+        const struct model_layer *l = &m->layers[atoi(strchr(t->name, '.') + 1)];
+        t->data = dot[1] == 'm' ? l->mean : l->var;
+        t->shape[0] = shape;
+        t->size *= (size_t)shape;
+    }
+    if (rows) tensors[ntensors++] = *rows;
+    for (int i = 0; i < file->nmetadata; i++)
+        if (strcmp(file->metadata[i].key, "crc32") != 0) pairs[n++] = file->metadata[i];
+    assert_int_equal(safetensors_serialize(tensors, ntensors, pairs, n, &again, &length, err), STATUS_OK);
+    enum status status = load_copy(again, length, err);
+    safetensors_close(&file);
+    free(bytes);
+    free(again);
+    return status;
+}
+
+static void test_stored_rows(void **state) {
+    (void)state;
+    struct model *m = make_model(0);
+    struct err err;
+    uint8_t *bytes;
+    size_t n;
+    assert_int_equal(bn_rows_pack(m, &bytes, &n, &err), STATUS_OK);
+    uint8_t *damaged = malloc(n + 1);
+    const struct safetensors_tensor good = {.name = BN_ROWS_TENSOR, .dtype = "U8", .ndims = 1, .shape = {(int64_t)n},
+                                            .data = bytes, .size = n};
+    assert_int_equal(load_rows(m, &good, 1, &err), STATUS_OK);
+    assert_int_equal(load_rows(m, NULL, m->nrows, &err), STATUS_OK); /* as version 1 had them */
+    assert_int_equal(load_rows(m, NULL, 1, &err), STATUS_FORMAT);
+    assert_int_equal(load_rows(m, &good, m->nrows, &err), STATUS_FORMAT);
+    for (size_t length = 0; length <= n + 1; length += length < n - 8 ? 7 : 1) { /* cut off, and with a byte more */
+        struct safetensors_tensor t = good;
+        memcpy(damaged, bytes, n);
+        damaged[n] = 0;
+        t.data = damaged, t.size = length, t.shape[0] = (int64_t)length;
+        const enum status status = load_rows(m, &t, 1, &err);
+        if (status != (length == n ? STATUS_OK : STATUS_FORMAT)) fail_msg("%zu of %zu bytes: status %d", length, n, status);
+    }
+    struct safetensors_tensor t = good;
+    memcpy(damaged, bytes, n);
+    damaged[n / 2] ^= 16;
+    t.data = damaged;
+    assert_int_equal(load_rows(m, &t, 1, &err), STATUS_FORMAT);
+    t = good;
+    t.dtype = "F32", t.shape[0] /= 4, t.size = 4 * (size_t)t.shape[0];
+    assert_int_equal(load_rows(m, &t, 1, &err), STATUS_FORMAT);
+    assert_non_null(strstr(err.text, "is F32"));
+    struct model *one = make_model(1); /* has no such rows */
+    assert_int_equal(bn_rows_unpack(one, bytes, n, "one", &err), STATUS_FORMAT);
+    model_destroy(&one);
+    free(damaged);
+    free(bytes);
+    model_destroy(&m);
+}
+
+/* Whatever the values, what is stored is near, and comes back. */
+static void test_rounding(void **state) {
+    (void)state;
+    for (int darknet = 0; darknet < 2; darknet++) {
+        struct model *m = make_model(0), *again = make_model(0);
+        struct err err;
+        uint32_t seed = 5;
+        m->bn_form = again->bn_form = darknet ? MODEL_BN_DARKNET : MODEL_BN_TORCH;
+        struct model_layer *l = &m->layers[0], *a = &again->layers[0];
+        const size_t all = 17 * 8, levels = 3 * 8;
+        for (size_t k = 0; k < all; k++) {
+            const float x = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / (1 << 24);
+            l->mean[k] = 3 * x - 1;
+            l->var[k] = k < levels ? powf(10, 8 * x - 6) : x - .5f;
+        }
+        l->mean[2] = 1e30f, l->var[3] = 0, l->var[8 + 4] = 0, l->mean[8 + 5] = NAN, l->var[8 + 6] = -1; /* what nobody trained */
+        float mean[17 * 8], var[17 * 8];
+        memcpy(mean, l->mean, sizeof mean);
+        memcpy(var, l->var, sizeof var);
+        bn_rows_round(m);
+        for (size_t k = 8; k < all; k++) {
+            const size_t o = k % 8;
+            if (o >= 2 && o <= 6) continue;
+            if (k >= levels) {
+                assert_true(fabsf(l->mean[k] - mean[k]) <= .501f / 256 && fabsf(l->var[k] - var[k]) <= .501f / 256);
+                continue;
+            }
+            const float sigma = 1 / bn_inverse_sigma(m, var[k]), ratio = sigma * bn_inverse_sigma(m, l->var[k]);
+            assert_true(fabsf(logf(ratio)) <= .501f / 64 && fabsf(l->mean[k] - mean[k]) <= .51f / 64 * sigma);
+        }
+        uint8_t *bytes;
+        size_t n;
+        assert_int_equal(bn_rows_pack(m, &bytes, &n, &err), STATUS_OK);
+        memcpy(a->mean, l->mean, 8 * sizeof *a->mean);
+        memcpy(a->var, l->var, 8 * sizeof *a->var);
+        assert_int_equal(bn_rows_unpack(again, bytes, n, "again", &err), STATUS_OK);
+        for (size_t k = 0; k < all; k++)
+            if (memcmp(&a->mean[k], &l->mean[k], sizeof(float)) != 0 || memcmp(&a->var[k], &l->var[k], sizeof(float)) != 0)
+                fail_msg("value %zu: %g %g, from the file %g %g", k, (double)l->mean[k], (double)l->var[k], (double)a->mean[k],
+                         (double)a->var[k]);
+        free(bytes);
+        model_destroy(&m);
+        model_destroy(&again);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stored_rows), cmocka_unit_test(test_rounding),
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_slice_round_trip), cmocka_unit_test(test_rows),
         cmocka_unit_test(test_damage),     cmocka_unit_test(test_refusals),
     };
