@@ -222,7 +222,8 @@ asan ubsan:
 ## tsan: build and run the fast tests and the network tests with the thread sanitizer
 tsan: export TSAN_OPTIONS := suppressions=$(CURDIR)/tests/tsan.supp $(TSAN_OPTIONS)
 tsan:
-	$(Q)$(MAKE) --no-print-directory CONFIG=tsan check tests-net
+	$(Q)$(MAKE) --no-print-directory CONFIG=tsan check
+	$(Q)$(MAKE) --no-print-directory CONFIG=tsan tests-net
 ## check-aarch64: cross-compile deploy and run its kernel and predict tests under qemu-aarch64
 check-aarch64:
 	$(Q)$(MAKE) --no-print-directory ARCH=aarch64 check-cross

@@ -10,6 +10,12 @@
 
 enum { PIPELINE_WORKERS = 3, PIPELINE_MOST = 6, PIPELINE_FRAMES = 120, PIPELINE_SIDE = 16 };
 static const double PIPELINE_PATIENCE_S = 60; /* far more than anything takes, sanitizers included */
+/* How long a run waits for workers of which one is dead: the others have answered by then. */
+#ifdef __SANITIZE_THREAD__
+#define PIPELINE_CONNECT "--connect-timeout 8"
+#else
+#define PIPELINE_CONNECT "--connect-timeout 1"
+#endif
 
 extern struct pipeline {
     char folder[64], model[96], frames[96], cluster[96], results[96];

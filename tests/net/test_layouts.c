@@ -77,7 +77,7 @@ static void at_the_start_a_spare_may_stand_in(void **unused) {
     pipeline.more[3] = "spare=1\n";
     pipeline_start_workers(NULL);
     pipeline_kill_worker(2);
-    pipeline_start_runner(pipeline.frames, "--connect-timeout 1");
+    pipeline_start_runner(pipeline.frames, PIPELINE_CONNECT);
     pipeline_expect_exit(0);
     pipeline_expect_said("going on without w3");
     pipeline_expect_all_results();

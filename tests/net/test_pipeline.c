@@ -196,7 +196,7 @@ static void a_damaged_cache_is_fetched_again(void **unused) {
 static void what_cannot_begin_says_why(void **unused) {
     pipeline_start_workers(NULL);
     pipeline_kill_worker(1);
-    pipeline_start_runner(pipeline.frames, "--connect-timeout 0.5");
+    pipeline_start_runner(pipeline.frames, PIPELINE_CONNECT);
     pipeline_expect_exit(1);
     pipeline_expect_said("w2 at tcp://127.0.0.1:");
     pipeline_expect_said("nothing answers there");

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,9 +25,9 @@ static void write_page(void *context, FILE *page) {
 }
 
 /* Serves until `done` is set or the time is over. */
-static void serve(const volatile int *done) {
+static void serve(const atomic_bool *done) {
     double end_s = log_now_s() + 20;
-    while (!*done && log_now_s() < end_s) {
+    while (!atomic_load(done) && log_now_s() < end_s) {
         struct pollfd item = { metrics_fd(metrics), POLLIN, 0 };
         poll(&item, 1, 20);
         metrics_serve(metrics, write_page, NULL);
@@ -34,7 +35,7 @@ static void serve(const volatile int *done) {
 }
 
 static struct fetch {
-    volatile int done;
+    atomic_bool done;
     enum status status;
     char *page;
     struct err err;
@@ -42,14 +43,15 @@ static struct fetch {
 
 static void *fetch_thread(void *unused) {
     fetched.status = metrics_fetch(metrics_address(metrics), 10, &fetched.page, &fetched.err);
-    fetched.done = 1;
+    atomic_store(&fetched.done, true);
     return NULL;
 }
 
 static void fetch(void) {
     pthread_t thread;
     free(fetched.page);
-    memset(&fetched, 0, sizeof fetched);
+    fetched.page = NULL;
+    atomic_store(&fetched.done, false);
     assert_int_equal(pthread_create(&thread, NULL, fetch_thread, NULL), 0);
     serve(&fetched.done);
     pthread_join(thread, NULL);
@@ -127,7 +129,7 @@ static void anything_else_is_turned_down(void **unused) {
 
 static void idle_connections_give_way(void **unused) {
     int fd[40];
-    volatile int done = 1;
+    atomic_bool done = true;
     for (int i = 0; i < 40; i++) {
         fd[i] = call();
         metrics_serve(metrics, write_page, NULL);
