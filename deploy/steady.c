@@ -25,7 +25,10 @@ struct steady {
     struct rung *rungs;
     struct plan *plan;
     double clock;   /* that the present rung was chosen for; 0: none yet */
-    double slow;    /* frames take that many times what they should by the clock that is told */
+    double told;    /* the clock by cpufreq */
+    /* Frames take that many times what they should by the clock that is told: at each clock, and because firmware
+     * holds it. */
+    double slow[PROFILE_MAX_CLOCKS], held_slow;
     bool held;
 };
 
@@ -118,7 +121,8 @@ enum status steady_create(struct steady **out, const struct steady_config *confi
     s->nclocks = p->nclocks;
     for (int i = 0; i < p->nclocks; i++) s->mhz[i] = p->clocks[i].mhz;
     s->target_ms = config->target_ms > 0 ? config->target_ms : find_target(p);
-    s->slow = 1;
+    for (int i = 0; i < p->nclocks; i++) s->slow[i] = 1;
+    s->held_slow = 1;
     build(s, config);
     *out = s;
     return STATUS_OK;
@@ -137,21 +141,37 @@ int steady_rungs(const struct steady *s) { return s->nrungs; }
 
 /* ---- the choice ------------------------------------------------------------ */
 
-static double rung_ms(const struct steady *s, const struct rung *r, double mhz) {
+/* A clock lies between clocks i and i + 1 of the profile, that far; beyond them `way` is 0. */
+static int between(const struct steady *s, double mhz, double *way) {
     const int last = s->nclocks - 1;
-    if (mhz <= s->mhz[0]) return r->ms[0] * s->mhz[0] / mhz;
-    if (mhz >= s->mhz[last]) return r->ms[last] * s->mhz[last] / mhz;
     int i = 0;
+    *way = 0;
+    if (mhz <= s->mhz[0]) return 0;
+    if (mhz >= s->mhz[last]) return last;
     while (mhz > s->mhz[i + 1]) i++;
-    double way = (1 / s->mhz[i] - 1 / mhz) / (1 / s->mhz[i] - 1 / s->mhz[i + 1]);
+    *way = (1 / s->mhz[i] - 1 / mhz) / (1 / s->mhz[i] - 1 / s->mhz[i + 1]);
+    return i;
+}
+
+static double rung_ms(const struct steady *s, const struct rung *r, double mhz) {
+    double way;
+    const int i = between(s, mhz, &way);
+    if (way == 0) return r->ms[i] * s->mhz[i] / mhz;
     return r->ms[i] * (1 - way) + r->ms[i + 1] * way;
+}
+
+static double slow_at(const struct steady *s, double mhz) {
+    double way;
+    const int i = between(s, mhz, &way);
+    return s->held_slow * (way == 0 ? s->slow[i] : s->slow[i] * (1 - way) + s->slow[i + 1] * way);
 }
 
 const struct plan *steady_choose(struct steady *s, const struct cpufreq_state *state) {
     const bool held = state->held & CPUFREQ_HELD;
-    if (s->held && !held) s->slow = 1;
+    if (!held) s->held_slow = 1;
     s->held = held;
-    const double mhz = state->mhz / s->slow; /* as which frames run */
+    s->told = state->mhz;
+    const double mhz = s->told > 0 ? s->told / slow_at(s, s->told) : 0; /* as which frames run */
     if (!(mhz > 0) || (s->clock > 0 && fabs(mhz - s->clock) <= MOVED * s->clock)) return s->plan;
     double nearest = INFINITY;
     for (int i = 0; i < s->nrungs; i++) {
@@ -172,5 +192,12 @@ double steady_expected_ms(const struct steady *s) {
 void steady_observe(struct steady *s, double ms) {
     if (!(ms > 0) || !(s->clock > 0)) return;
     const double off = fmin(fmax(ms / steady_expected_ms(s), 1 / MOST), MOST);
-    s->slow *= 1 + (s->held ? FOLLOW_HELD : FOLLOW) * (off - 1);
+    if (s->held) {
+        s->held_slow *= 1 + FOLLOW_HELD * (off - 1);
+        return;
+    }
+    double way;
+    const int i = between(s, s->told, &way);
+    s->slow[i] *= 1 + (1 - way) * FOLLOW * (off - 1);
+    if (way > 0) s->slow[i + 1] *= 1 + way * FOLLOW * (off - 1);
 }

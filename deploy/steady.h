@@ -13,9 +13,10 @@
  * width at the fastest clock, or the narrowest level at the slowest, whichever takes longer.
  *
  * What frames take against what they should is followed, slowly, and the clock taken to be
- * that much lower or higher: for what a profile cannot know, such as a busy neighbour. Firmware
- * that throttles may do so behind cpufreq's back: while it says that it does, frames
- * are followed quickly; once it lets go, the clock is believed again.
+ * that much lower or higher: for what a profile cannot know, such as a busy neighbour. Each clock
+ * of the profile has its own such factor, linear between them, since what a profile has wrong at one
+ * need not be wrong at another. Firmware that throttles may do so behind cpufreq's back: while it says
+ * that it does, frames are followed quickly; once it lets go, the clock is believed again.
  *
  * After All-in-One (train/soft_mask.h): one model, a ratio per frequency. How
  * that ladder is made was not to be had; all of this is inferred. */

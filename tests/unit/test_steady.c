@@ -157,6 +157,26 @@ static void test_throttled(void **state) {
     steady_destroy(&s);
 }
 
+/* What a profile has wrong at one clock is learnt there, and is there when the clock comes back. */
+static void test_learns_each_clock(void **state) {
+    const struct fixture *f = *state;
+    struct steady *s = open_steady(f, 0, NULL, 14); /* within the ladder's reach throughout */
+    const struct cpufreq_state low = { 900, 0 }, high = { 1800, 0 };
+    const int nblocks = f->model->blocks->nblocks;
+    double ms = 0;
+    for (int i = 0; i < 150; i++) {
+        ms = frame_ms(steady_choose(s, &low), 720);
+        steady_observe(s, ms);
+    }
+    assert_float_equal(ms, 14, 18000 * .4 / nblocks / 720 / 2 + .4);
+    for (int visit = 0; visit < 2; visit++) {
+        assert_float_equal(frame_ms(steady_choose(s, &high), 1800), 10, 1e-6);
+        steady_observe(s, 10);
+        assert_float_equal(frame_ms(steady_choose(s, &low), 720), ms, 18000 * .4 / nblocks / 720 / 2 + .2);
+    }
+    steady_destroy(&s);
+}
+
 static void test_refused(void **state) {
     struct fixture *f = *state;
     struct steady *s = NULL;
@@ -181,6 +201,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_slices, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_accuracy_decides, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_throttled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_learns_each_clock, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
