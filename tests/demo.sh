@@ -64,12 +64,14 @@ results() { sqlite3 "$dir/$1.db" 'SELECT 1 FROM results LIMIT 1' | grep -q 1; }
 contend() { # NAME: competitors come at a quarter of the run, and go at three quarters
     wait_for results "$1"
     sleep $((seconds / 4))
+    date +%s.%N >"$dir/$1.contended"
     for _ in $(seq $competitors); do
         taskset -c "$contended" sh -c 'while :; do :; done' &
         hogs="$hogs $!"
     done
     sleep $((seconds / 2))
     kill $hogs
+    date +%s.%N >>"$dir/$1.contended"
     wait $hogs 2>/dev/null || :
     hogs=
 }
@@ -107,15 +109,19 @@ fields="attainment p50_ms p95_ms fps accuracy lost switches"
     done
     printf '}\n'
 } >"$dir/summary.json"
-for policy in static exact; do
+windows=
+for policy in static exact; do # times from the first frame on, those of the competitors, too
+    began_s=$(sqlite3 "$dir/$policy.db" 'SELECT printf("%.3f", started + min(due_ms) / 1000.0) FROM runs JOIN frames USING (run_id)')
+    windows="$windows $(awk -v began_s="$began_s" -v policy=$policy \
+        '{print policy (NR == 1 ? "_from=" : "_to=") $1 - began_s ";"}' "$dir/$policy.contended")"
     sqlite3 -separator ' ' "$dir/$policy.db" \
-        "SELECT due_ms / 1000.0, latency_ms, replace(levels, ',', ' ') FROM timeline WHERE latency_ms IS NOT NULL ORDER BY seq" \
+        "SELECT (due_ms - (SELECT min(due_ms) FROM frames)) / 1000.0, latency_ms, replace(levels, ',', ' ') FROM timeline WHERE latency_ms IS NOT NULL ORDER BY seq" \
         >"$dir/$policy.dat"
 done
 for model in trap plain; do
     sed -n 's/.*"plan":"\([0-9]*\)".*"accuracy":\([0-9.]*\).*/\1 \2/p' "$dir/$model.jsonl" >"$dir/$model.dat"
 done
-gnuplot -e "dir='$dir'; slo=$slo_ms; from=$((seconds / 4)); to=$((seconds / 4 + seconds / 2))" tests/demo.gnuplot
+gnuplot -e "dir='$dir'; slo=$slo_ms; $windows" tests/demo.gnuplot
 printf '%-34s %12s %12s\n' "" "static" "adaptive"
 row() { printf '%-34s %12s %12s\n' "$1" "$(awk "BEGIN {printf \"$3\", $4 $(summary static "$2")}")" "$(awk "BEGIN {printf \"$3\", $4 $(summary exact "$2")}")"; }
 row "SLO attainment ($slo_ms ms), %" attainment %.1f '100 *'
