@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a sample can vary in a block: its level, and the level and the codec of
- * the link at its entrance. */
-enum { AXIS_BLOCK, AXIS_LINK, AXIS_CODEC, AXES };
+/* What a sample can vary in a block: its level, how far that is below or above
+ * what arrives, and the codec at its entrance. */
+enum { AXIS_BLOCK, AXIS_MISSING, AXIS_SURPLUS, AXIS_CODEC, AXES };
 enum { FINENESSES = CODEC_COUNT / 2 }; /* codecs come in pairs, without and with zlib */
 _Static_assert(CODEC_F32Z == CODEC_F32 + 1 && CODEC_Q4Z == CODEC_Q4 + 1 && CODEC_COUNT % 2 == 0, "pairs");
 
@@ -18,15 +18,16 @@ enum status accuracy_create(struct accuracy **out, int nblocks, int nlevels, str
     assert(nblocks > 0 && nblocks <= PLAN_MAX_BLOCKS && nlevels > 0 && nlevels <= PLAN_MAX_LEVELS);
     struct accuracy *a = calloc(1, sizeof *a);
     size_t n = (size_t)nblocks * (size_t)nlevels;
-    if (a) a->block = calloc(2 * n + (size_t)nblocks * CODEC_COUNT, sizeof *a->block);
+    if (a) a->block = calloc(3 * n + (size_t)nblocks * CODEC_COUNT, sizeof *a->block);
     if (!a || !a->block) {
         free(a);
         return err_memory(err, "accuracy model");
     }
     a->nblocks = nblocks;
     a->nlevels = nlevels;
-    a->link = a->block + n;
-    a->codec = a->link + n;
+    a->missing = a->block + n;
+    a->surplus = a->missing + n;
+    a->codec = a->surplus + n;
     *out = a;
     return STATUS_OK;
 }
@@ -39,12 +40,21 @@ void accuracy_destroy(struct accuracy **accuracy_pointer) {
     *accuracy_pointer = NULL;
 }
 
+static int arriving(const struct plan *plan, int b) {
+    return plan->link[b] > plan->level[b - 1] ? plan->link[b] : plan->level[b - 1];
+}
+
+double accuracy_step(const struct accuracy *a, int b, int own, int in) {
+    return in > own ? a->missing[b * a->nlevels + in - own] : a->surplus[b * a->nlevels + own - in];
+}
+
 double accuracy_predict(const struct accuracy *a, const struct plan *plan) {
     assert(plan->nblocks == a->nblocks);
     double value = a->base;
     for (int b = 0; b < a->nblocks; b++) {
         value -= a->block[b * a->nlevels + plan->level[b]];
-        if (b > 0) value -= a->link[b * a->nlevels + plan->link[b]] + a->codec[b * CODEC_COUNT + (int)plan->codec[b]];
+        if (b > 0)
+            value -= accuracy_step(a, b, plan->level[b], arriving(plan, b)) + a->codec[b * CODEC_COUNT + (int)plan->codec[b]];
     }
     return value;
 }
@@ -79,7 +89,10 @@ struct fit {
 static int plan_rank(const struct plan *plan, int block, int axis) {
     if (axis == AXIS_BLOCK) return plan->level[block];
     if (block == 0) return 0;
-    return axis == AXIS_LINK ? plan->link[block] : (int)plan->codec[block] / 2;
+    if (axis == AXIS_CODEC) return (int)plan->codec[block] / 2;
+    int step = arriving(plan, block) - plan->level[block];
+    if (axis == AXIS_SURPLUS) step = -step;
+    return step > 0 ? step : 0;
 }
 
 /* Improves the increments of one block and axis; returns the largest change. */
@@ -158,12 +171,14 @@ enum status accuracy_fit(struct accuracy *a, const struct accuracy_sample *sampl
         fit_solve(&fit, &a->base, a->nlevels);
         for (int b = 0; b < a->nblocks; b++) {
             const double *increment = fit.increment + (size_t)b * AXES * PLAN_MAX_LEVELS;
-            double *block = a->block + b * a->nlevels, *link = a->link + b * a->nlevels;
+            double *block = a->block + b * a->nlevels;
+            double *missing = a->missing + b * a->nlevels, *surplus = a->surplus + b * a->nlevels;
             double *codec = a->codec + b * CODEC_COUNT;
-            block[0] = link[0] = codec[CODEC_F32] = codec[CODEC_F32Z] = 0;
+            block[0] = missing[0] = surplus[0] = codec[CODEC_F32] = codec[CODEC_F32Z] = 0;
             for (int l = 1; l < a->nlevels; l++) {
                 block[l] = block[l - 1] + increment[AXIS_BLOCK * PLAN_MAX_LEVELS + l];
-                link[l] = link[l - 1] + increment[AXIS_LINK * PLAN_MAX_LEVELS + l];
+                missing[l] = missing[l - 1] + increment[AXIS_MISSING * PLAN_MAX_LEVELS + l];
+                surplus[l] = surplus[l - 1] + increment[AXIS_SURPLUS * PLAN_MAX_LEVELS + l];
             }
             for (int c = 2; c < CODEC_COUNT; c++)
                 codec[c] = codec[c / 2 * 2 - 2] + increment[AXIS_CODEC * PLAN_MAX_LEVELS + c / 2];
@@ -184,7 +199,8 @@ char *accuracy_json(const struct accuracy *a) {
                       json_add(root, "levels", cJSON_CreateNumber(a->nlevels)) &&
                       json_add(root, "base", cJSON_CreateNumber(a->base)) &&
                       json_add(root, "block", json_matrix(a->block, a->nblocks, a->nlevels)) &&
-                      json_add(root, "link", json_matrix(a->link, a->nblocks, a->nlevels)) &&
+                      json_add(root, "missing", json_matrix(a->missing, a->nblocks, a->nlevels)) &&
+                      json_add(root, "surplus", json_matrix(a->surplus, a->nblocks, a->nlevels)) &&
                       json_add(root, "codec", json_matrix(a->codec, a->nblocks, CODEC_COUNT)) &&
                       json_add(root, "links", cJSON_CreateBool(a->links)) &&
                       json_add(root, "codecs", cJSON_CreateBool(a->codecs)) &&
@@ -233,7 +249,10 @@ enum status accuracy_parse(struct accuracy **out, const char *json, int nblocks,
          !json_double(cJSON_GetObjectItemCaseSensitive(root, "held_out_worst"), 0, 1e6, &a->held_out_worst)))
         status = err_set(err, STATUS_FORMAT, "accuracy: base, samples or an error is missing or out of range");
     if (!status) status = parse_costs(root, "block", nblocks, nlevels, true, a->block, err);
-    if (!status) status = parse_costs(root, "link", nblocks, nlevels, true, a->link, err);
+    /* Files without them measured capped links alone, behind which so many levels are missing. */
+    bool steps = cJSON_HasObjectItem(root, "missing") || cJSON_HasObjectItem(root, "surplus");
+    if (!status) status = parse_costs(root, steps ? "missing" : "link", nblocks, nlevels, true, a->missing, err);
+    if (!status && steps) status = parse_costs(root, "surplus", nblocks, nlevels, true, a->surplus, err);
     if (!status) status = parse_costs(root, "codec", nblocks, CODEC_COUNT, false, a->codec, err);
     /* Files without the flags measured links, and no codec. */
     if (a) a->links = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(root, "links"));
@@ -252,7 +271,8 @@ enum status accuracy_slice(struct accuracy **part, const struct accuracy *whole,
     if (status) return status;
     size_t n = (size_t)nblocks * (size_t)a->nlevels;
     memcpy(a->block, whole->block + (ptrdiff_t)first * a->nlevels, n * sizeof *a->block);
-    memcpy(a->link, whole->link + (ptrdiff_t)first * a->nlevels, n * sizeof *a->link);
+    memcpy(a->missing, whole->missing + (ptrdiff_t)first * a->nlevels, n * sizeof *a->missing);
+    memcpy(a->surplus, whole->surplus + (ptrdiff_t)first * a->nlevels, n * sizeof *a->surplus);
     memcpy(a->codec, whole->codec + (ptrdiff_t)first * CODEC_COUNT, (size_t)nblocks * CODEC_COUNT * sizeof *a->codec);
     a->base = whole->base;
     a->links = whole->links;

@@ -1,13 +1,17 @@
 /* The accuracy model: expected top-1 accuracy of any plan, additive in what
- * each block, link and codec costs.
+ * each block costs, and at each cut the change of level and the codec.
  *
  *   accuracy(plan) = base - sum_b block[b][level_b]
- *                         - sum_cuts (link[b][link_b] + codec[b][codec_b])
+ *                         - sum_cuts (missing[b][a_b - level_b] or surplus[b][level_b - a_b]
+ *                                     + codec[b][codec_b])
  *
- * with the cuts at the entrances of blocks 1, 2, ... Fitted by least squares with
- * non-negative, non-decreasing costs to every uniform and every single-block
- * plan; `held_out_error` is the mean absolute error on random plans that the
- * fit did not see. Accuracies are shares, 0 to 1. */
+ * with the cuts at the entrances of blocks 1, 2, ... and a_b the level of what
+ * arrives there, max(level_b-1, link_b): of channels that the block would read, some
+ * are missing if that is higher than its own; if it is lower, some are not read.
+ * Fitted by least squares with non-negative, non-decreasing costs to uniform,
+ * single-block, single-step and random plans; `held_out_error` is the mean
+ * absolute error on random plans that the fit did not see. Accuracies are
+ * shares, 0 to 1. */
 #ifndef ESPALIER_ACCURACY_H
 #define ESPALIER_ACCURACY_H
 
@@ -20,7 +24,8 @@ struct accuracy {
     int nblocks, nlevels;
     double base;
     double *block; /* [nblocks][nlevels], block[.][0] = 0 */
-    double *link;  /* [nblocks][nlevels]: cost of capping at the entrance of the block */
+    double *missing; /* [nblocks][nlevels]: cost of what arrives being so many levels higher */
+    double *surplus; /* [nblocks][nlevels]: cost of its being so many levels lower */
     double *codec; /* [nblocks][CODEC_COUNT]: cost of the codec at the entrance of the block */
     bool links, codecs; /* whether any plan measured had a capped link, one of 8 or 4 bits */
     int samples;   /* images measured on */
@@ -36,7 +41,9 @@ enum status accuracy_create(struct accuracy **accuracy, int nblocks, int nlevels
 void accuracy_destroy(struct accuracy **accuracy);
 /* The sum as it stands, not clipped to [0, 1]. */
 double accuracy_predict(const struct accuracy *accuracy, const struct plan *plan);
-/* Fits base, block, link and codec costs to samples; fit_error is set. What no
+/* What it costs block b to run at `own` when `arriving` comes in. */
+double accuracy_step(const struct accuracy *accuracy, int b, int own, int arriving);
+/* Fits base and costs to samples; fit_error is set. What no
  * sample uses costs as much as the next lower level or finer codec; a codec
  * with zlib costs what it costs without. */
 enum status accuracy_fit(struct accuracy *accuracy, const struct accuracy_sample *samples, int nsamples,

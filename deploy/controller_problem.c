@@ -36,8 +36,14 @@ static int64_t billionths(double share) {
 }
 
 /* A step of level costs something, even where the measured images could not
- * tell: else a slice would stay pruned for nothing. */
+ * tell: else a slice would stay pruned, or a link capped, for nothing. */
 #define LEAST_STEP 0.0002
+
+/* Of the change of level where slice s begins. */
+static double step_cost(const struct controller *c, const struct accuracy *accuracy, int s, int own, int incoming) {
+    double measured = s && accuracy ? accuracy_step(accuracy, c->slice[s].first_block, own, incoming) : 0;
+    return fmax(measured, s && incoming > own ? LEAST_STEP * (incoming - own) : 0);
+}
 
 static void slice_costs(struct controller *c, struct planner_problem *p, const struct accuracy *accuracy, int s) {
     const struct controller_slice *slice = &c->slice[s];
@@ -48,15 +54,11 @@ static void slice_costs(struct controller *c, struct planner_problem *p, const s
             cost += accuracy ? accuracy->block[b * c->nlevels + l] : 0.01 * l / c->nblocks;
         if (l > 0) cost = fmax(cost, before + LEAST_STEP);
         before = cost;
-        p->slice_cost[s * c->nlevels + l] = billionths(cost);
+        int64_t *by_incoming = p->slice_cost + (s * c->nlevels + l) * c->nlevels;
+        for (int in = 0; in < c->nlevels; in++) by_incoming[in] = billionths(cost + step_cost(c, accuracy, s, l, in));
     }
     if (s == 0 || !accuracy) return;
     int b = slice->first_block;
-    before = 0;
-    for (int l = 1; l < c->nlevels; l++) {
-        before = fmax(accuracy->link[b * c->nlevels + l], before + LEAST_STEP);
-        p->link_cost[s * c->nlevels + l] = billionths(before);
-    }
     for (int k = 0; k < CODEC_COUNT; k++)
         p->codec_cost[s * CODEC_COUNT + k] =
             billionths(fmax(accuracy->codec[b * CODEC_COUNT + k], (k / 2 - CODEC_F16 / 2) * LEAST_STEP));

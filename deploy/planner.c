@@ -78,12 +78,14 @@ struct planner_value planner_evaluate(const struct planner_problem *p, const str
     int64_t stage[PLANNER_MAX_SLICES + 1], link[PLANNER_MAX_SLICES];
     planner_loads(p, choice, stage, link);
     struct planner_value v = {.sum = stage[0], .bottleneck = stage[0]};
+    int before = 0;
     for (int s = 0; s < p->nslices; s++) {
         const struct planner_choice *c = &choice[s];
+        int arriving = c->link > before ? c->link : before;
+        before = c->level;
         v.sum += link[s] + p->latency[s] + stage[s + 1];
         v.bottleneck = max64(v.bottleneck, planner_busy(p, s, max64(link[s], stage[s + 1])));
-        v.cost += p->slice_cost[s * p->nlevels + c->level] + p->codec_cost[s * CODEC_COUNT + c->codec] +
-                  (c->link ? p->link_cost[s * p->nlevels + c->link] : 0);
+        v.cost += planner_slice_cost(p, s, c->level, s ? arriving : 0) + p->codec_cost[s * CODEC_COUNT + c->codec];
     }
     v.latency = v.sum + queued * v.bottleneck;
     return v;
@@ -96,7 +98,7 @@ enum status planner_create(struct planner **out, int nslices, int nlevels, struc
     struct planner *planner = calloc(1, sizeof *planner);
     if (!planner) return err_memory(err, "planner");
     size_t n = nslices, l = nlevels, compute = n * l * l, nodes = n * l * CODEC_COUNT;
-    planner->numbers = calloc(compute + 3 * nodes + n + 2 * n * l + n * CODEC_COUNT, sizeof *planner->numbers);
+    planner->numbers = calloc(2 * compute + 3 * nodes + n + n * CODEC_COUNT, sizeof *planner->numbers);
     planner->servers = calloc(n, sizeof *planner->servers);
     planner->masks = calloc(3 * n, sizeof *planner->masks);
     planner->bounds = malloc((3 + LAMBDAS) * sizeof *planner->bounds);
@@ -124,8 +126,7 @@ enum status planner_create(struct planner **out, int nslices, int nlevels, struc
     p->decode = p->wire + nodes;
     p->latency = p->decode + nodes;
     p->slice_cost = p->latency + n;
-    p->link_cost = p->slice_cost + n * l;
-    p->codec_cost = p->link_cost + n * l;
+    p->codec_cost = p->slice_cost + compute;
     p->servers = planner->servers;
     p->levels = planner->masks;
     p->links = p->levels + n;
@@ -181,8 +182,7 @@ static enum status check(const struct planner_problem *p, const struct planner_l
         {"wire", p->wire, n * l * CODEC_COUNT, PLANNER_TIME_MAX},
         {"decode", p->decode, n * l * CODEC_COUNT, PLANNER_TIME_MAX},
         {"latency", p->latency, n, PLANNER_TIME_MAX},
-        {"slice_cost", p->slice_cost, n * l, PLANNER_COST_ONE},
-        {"link_cost", p->link_cost, n * l, PLANNER_COST_ONE},
+        {"slice_cost", p->slice_cost, n * l * l, PLANNER_COST_ONE},
         {"codec_cost", p->codec_cost, n * CODEC_COUNT, PLANNER_COST_ONE},
         {"limits.latency", &limits->latency, 1, INT64_MAX},
         {"limits.bottleneck", &limits->bottleneck, 1, INT64_MAX},
@@ -416,8 +416,7 @@ static void cross(struct planner *p, int s, int parent, const struct state *at, 
             .sum = at->sum + closed + load + pr->latency[s],
             .bottleneck = max64(max64(at->bottleneck, ahead),
                                 max64(planner_busy(pr, s - 1, closed), planner_busy(pr, s, load))),
-            .cost = at->cost + pr->codec_cost[s * CODEC_COUNT + step.codec] +
-                    (step.link ? pr->link_cost[s * pr->nlevels + step.link] : 0),
+            .cost = at->cost + pr->codec_cost[s * CODEC_COUNT + step.codec],
             .weighted = at->weighted + p->weights.stage[s] * (double)closed + p->weights.link[s] * (double)load +
                         (double)pr->latency[s],
             .parent = parent,
@@ -435,7 +434,7 @@ static void run_node(struct planner *p, int s, int node, int head, int *heads) {
     for (int i = head; i >= 0; i = p->states[i].next) {
         struct state at = p->states[i];
         if (hopeless_at_node(p, &at, s, node)) continue; /* the best may have improved */
-        at.cost += pr->slice_cost[s * pr->nlevels + level];
+        at.cost += planner_slice_cost(pr, s, level, arriving);
         struct state done = at;
         done.sum += stage;
         done.bottleneck = max64(max64(at.bottleneck, planner_busy(pr, s, stage)), p->minimax.behind[s][level]);

@@ -12,7 +12,7 @@
  *   sum          = encode[0] + all stages, loads and link latencies
  *   bottleneck   = the largest stage or load (encode[0] is one of them), each over the slice's servers
  *   latency      = sum + queued * bottleneck
- *   cost         = slice_cost + link_cost + codec_cost, over all slices
+ *   cost         = slice_cost[s][level][arriving] + codec_cost[s][codec], over all slices
  *
  * and minimises cost subject to latency, bottleneck and cost limits. Times are
  * whole nanoseconds and costs whole billionths of accuracy: sums are exact, so
@@ -45,8 +45,7 @@ struct planner_problem {
     int64_t *wire;       /* likewise: on the link */
     int64_t *decode;     /* likewise: at slice s */
     int64_t *latency;    /* [nslices] the link's delay: adds to the sum, loads nothing */
-    int64_t *slice_cost; /* [nslices][nlevels] */
-    int64_t *link_cost;  /* [nslices][nlevels], of link level 0 (no cap): 0 */
+    int64_t *slice_cost; /* [nslices][own level][incoming level] */
     int64_t *codec_cost; /* [nslices][CODEC_COUNT] */
     double *servers;     /* [nslices] devices that share the slice's frames (and links to them), at least 1; a slower
                           * one counts as its share of one */

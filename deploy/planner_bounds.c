@@ -39,7 +39,7 @@ void planner_loads(const struct planner_problem *p, const struct planner_choice 
 }
 
 /* Onto the link into slice s, with `arriving` on it: least over codecs and the
- * slice's levels; the link's own cost left out. */
+ * slice's levels. */
 static double enter_least(const struct planner_bound *b, const struct planner_problem *p, int64_t bottleneck_max,
                           const struct planner_weights *w, int s, int arriving, int *node) {
     double least = DBL_MAX;
@@ -76,10 +76,9 @@ static void cross_least(const struct planner_bound *b, const struct planner_prob
         least[l] = enter[l];
         node[l] = entered[l];
         for (int m = l + 1; m < levels; m++) {
-            if (!(p->links[s] >> m & 1) || enter[m] == DBL_MAX) continue;
-            double sum = enter[m] + b->weight_cost * (double)p->link_cost[s * p->nlevels + m];
-            if (sum >= least[l]) continue;
-            least[l] = sum;
+            if (!(p->links[s] >> m & 1)) continue;
+            if (enter[m] >= least[l]) continue;
+            least[l] = enter[m];
             node[l] = entered[m];
         }
     }
@@ -116,8 +115,8 @@ void planner_bound_fill(struct planner_bound *b, const struct planner_problem *p
             if (!(p->levels[s] >> l & 1)) continue;
             b->behind[s][l] = rest[l];
             b->next[s][l] = (uint16_t)next[l];
-            double cost = weight_cost * (double)p->slice_cost[s * p->nlevels + l];
-            for (int a = 0; a < (s > 0 ? p->nlevels : 1); a++)
+            for (int a = 0; a < (s > 0 ? p->nlevels : 1); a++) {
+                double cost = weight_cost * (double)planner_slice_cost(p, s, l, a);
                 for (int c = 0; c < CODEC_COUNT; c++) {
                     if (!(p->codecs[s] >> c & 1)) continue;
                     int64_t time = planner_run(p, s, l, a, c);
@@ -125,6 +124,7 @@ void planner_bound_fill(struct planner_bound *b, const struct planner_problem *p
                     from_node[planner_node(p, l, a, c)] =
                         closed ? DBL_MAX : cost + weight_time * weights->stage[s + 1] * (double)time + rest[l];
                 }
+            }
         }
         cross_least(b, p, bottleneck_max, weights, s, rest, next);
     }

@@ -27,6 +27,10 @@ static inline int64_t planner_compute(const struct planner_problem *p, int s, in
     return p->compute[((size_t)s * p->nlevels + own) * p->nlevels + incoming];
 }
 
+static inline int64_t planner_slice_cost(const struct planner_problem *p, int s, int own, int incoming) {
+    return p->slice_cost[((size_t)s * p->nlevels + own) * p->nlevels + incoming];
+}
+
 /* What slice s itself takes at a level, coding of what it sends left out. */
 static inline int64_t planner_run(const struct planner_problem *p, int s, int level, int arriving, int codec) {
     return planner_row(p, p->decode, s, level > arriving ? level : arriving)[codec] +

@@ -112,6 +112,18 @@ static enum status add_single(struct measure_set *plans, const struct model *mod
     return STATUS_OK;
 }
 
+/* One change of level at every cut, up and down. */
+static enum status add_steps(struct measure_set *plans, const struct model *model, struct err *err) {
+    int last = model->levels->nlevels - 1;
+    for (int b = 1; b < model->blocks->nblocks; b++)
+        for (int i = 0; i < 4 && last > 0; i++) {
+            struct plan *plan = add_plan(plans, model, err);
+            if (!plan) return STATUS_MEMORY;
+            for (int k = 0; k < plan->nblocks; k++) plan->level[k] = (k < b) == (i % 2) ? (i / 2 ? last : (last + 1) / 2) : 0;
+        }
+    return STATUS_OK;
+}
+
 /* Each coarse codec at every cut. */
 static enum status add_codecs(struct measure_set *plans, const struct model *model, struct err *err) {
     for (int b = 1; b < model->blocks->nblocks; b++)
@@ -184,6 +196,7 @@ enum status measure_model(struct network *network, struct model *model, struct l
     int measured;
     enum status status = measure_set_uniform(&plans, model, err);
     if (!status && held_out > 0) status = add_single(&plans, model, err);
+    if (!status && held_out > 0) status = add_steps(&plans, model, err);
     if (!status && held_out > 0) status = add_codecs(&plans, model, err);
     int random = plans.n;
     if (!status) status = measure_set_random(&plans, model, FITTED_PER_HELD_OUT * held_out, ~seed, err);

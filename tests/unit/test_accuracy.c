@@ -45,7 +45,8 @@ static struct accuracy *truth(void) {
     for (int b = 0; b < BLOCKS; b++) {
         for (int l = 1; l < LEVELS; l++) {
             a->block[b * LEVELS + l] = 0.004 * (b + 1) * l * l;
-            a->link[b * LEVELS + l] = 0.002 * (BLOCKS - b) * l;
+            a->missing[b * LEVELS + l] = 0.002 * (BLOCKS - b) * l;
+            a->surplus[b * LEVELS + l] = 0.001 * (b + 1) * l;
         }
         for (int c = 2; c < CODEC_COUNT; c++) a->codec[b * CODEC_COUNT + c] = 0.001 * (c / 2) * (b + 1);
     }
@@ -56,6 +57,13 @@ static void add_measured(struct samples *s, struct plan *plan, const struct accu
 }
 static void sample_all(struct samples *s, const struct accuracy *a) {
     for (int l = 0; l < LEVELS; l++) add_measured(s, new_plan(l), a, 0);
+    for (int b = 1; b < BLOCKS; b++)
+        for (int l = 1; l < LEVELS; l++)
+            for (int up = 0; up < 2; up++) {
+                struct plan *plan = new_plan(0);
+                for (int k = 0; k < BLOCKS; k++) plan->level[k] = (k >= b) == up ? l : 0;
+                add_measured(s, plan, a, 0);
+            }
     for (int b = 0; b < BLOCKS; b++) {
         for (int l = 1; l < LEVELS; l++) {
             struct plan *plan = new_plan(0);
@@ -86,7 +94,10 @@ static void test_fit_recovers_the_costs(void **state) {
     assert_true(fabs(fitted->base - a->base) < 1e-6);
     assert_true(fitted->fit_error < 1e-6);
     for (int i = 0; i < BLOCKS * LEVELS; i++) assert_true(fabs(fitted->block[i] - a->block[i]) < 1e-5);
-    for (int i = LEVELS; i < BLOCKS * LEVELS; i++) assert_true(fabs(fitted->link[i] - a->link[i]) < 1e-5);
+    for (int i = LEVELS; i < BLOCKS * LEVELS; i++) {
+        assert_true(fabs(fitted->missing[i] - a->missing[i]) < 1e-5);
+        assert_true(fabs(fitted->surplus[i] - a->surplus[i]) < 1e-5);
+    }
     for (int i = CODEC_COUNT; i < BLOCKS * CODEC_COUNT; i++) assert_true(fabs(fitted->codec[i] - a->codec[i]) < 1e-5);
     /* Held-out plans of the same model are predicted. */
     struct samples held = {0};
@@ -147,7 +158,7 @@ static void test_fit_of_noise(void **state) {
                 assert_true(moved > best - 1e-9);
             }
         }
-        for (int l = 0; l < LEVELS; l++) assert_true(fitted->link[b * LEVELS + l] == 0);
+        for (int l = 0; l < LEVELS; l++) assert_true(fitted->codec[b * CODEC_COUNT + l] == 0);
     }
     free_samples(&s);
     accuracy_destroy(&fitted);
@@ -166,7 +177,8 @@ static void test_text_round_trip_and_slice(void **state) {
     assert_int_equal(accuracy_slice(&part, a, 2, 2, &err), STATUS_OK);
     assert_int_equal(part->nblocks, 2);
     assert_true(part->block[LEVELS + 3] == a->block[3 * LEVELS + 3]);
-    assert_true(part->link[1] == a->link[2 * LEVELS + 1]);
+    assert_true(part->missing[1] == a->missing[2 * LEVELS + 1]);
+    assert_true(part->surplus[LEVELS + 1] == a->surplus[3 * LEVELS + 1]);
     assert_true(part->codec[CODEC_COUNT + 5] == a->codec[3 * CODEC_COUNT + 5]);
     accuracy_destroy(&part);
 
@@ -186,17 +198,24 @@ static void test_text_round_trip_and_slice(void **state) {
     static const struct {
         const char *json, *says;
     } cases[] = {
-        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1]],\"link\":[[0,0]],"
+        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
          "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", NULL},
-        {"{\"blocks\":1,\"levels\":2,\"base\":2,\"block\":[[0,0.1]],\"link\":[[0,0]],"
+        {"{\"blocks\":1,\"levels\":2,\"base\":2,\"block\":[[0,0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
          "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "base"},
-        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,-0.1]],\"link\":[[0,0]],"
+        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,-0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
          "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "row 0"},
-        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1]],\"link\":[[0,0]],"
+        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
          "\"codec\":[[0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "codec"},
-        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[],\"link\":[[0,0]],"
+        {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
          "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "rows"},
     };
+    /* A file of before steps were measured: behind a capped link so many levels are missing. */
+    assert_int_equal(accuracy_parse(&none, "{\"blocks\":2,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1],[0,0.1]],"
+                                    "\"link\":[[0,0],[0,0.02]],\"codec\":[[0,0,0,0,0,0,0,0],[0,0,0,0,0,0,0,0]],"
+                                    "\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", 2, 2, &err),
+                     STATUS_OK);
+    assert_true(accuracy_step(none, 1, 0, 1) == 0.02 && accuracy_step(none, 1, 1, 0) == 0 && none->links);
+    accuracy_destroy(&none);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         enum status status = accuracy_parse(&none, cases[i].json, 1, 2, &err);
         if (!cases[i].says) {

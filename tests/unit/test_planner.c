@@ -47,8 +47,9 @@ static void fill_smooth(struct planner_problem *p, struct random *r) {
                 p->encode[i] = (int64_t)(2e6 * keep * coding[c]);
                 p->decode[i] = (int64_t)(1e6 * keep * coding[c]);
             }
-            p->slice_cost[s * p->nlevels + l] = (int64_t)(2e7 * rise * l * l / p->nlevels);
-            p->link_cost[s * p->nlevels + l] = (int64_t)(5e6 * rise * l * l / p->nlevels);
+            for (int in = 0; in < p->nlevels; in++)
+                p->slice_cost[(s * p->nlevels + l) * p->nlevels + in] =
+                    (int64_t)(2e7 * rise * l * l / p->nlevels) + 3000000 * (in > l ? in - l : (l - in) / 2);
         }
         p->latency[s] = draw(r, 2000000);
         for (int c = 0; c < CODEC_COUNT; c++) p->codec_cost[s * CODEC_COUNT + c] = c < CODEC_Q8 ? 0 : 400000 * c;
@@ -65,10 +66,7 @@ static void fill_ragged(struct planner_problem *p, struct random *r) {
         p->decode[i] = draw(r, top / 2);
     }
     for (int i = 0; i < n; i++) p->latency[i] = draw(r, top);
-    for (int i = 0; i < n * l; i++) {
-        p->slice_cost[i] = draw(r, top);
-        p->link_cost[i] = i % l ? draw(r, top) : 0;
-    }
+    for (int i = 0; i < n * l * l; i++) p->slice_cost[i] = draw(r, top);
     for (int i = 0; i < n * CODEC_COUNT; i++) p->codec_cost[i] = draw(r, top / 3);
     for (int s = 0; s < n; s++) {
         p->levels[s] = (1u + (unsigned)random_below(r, 1 << l)) & ((1u << l) - 1);
@@ -112,8 +110,7 @@ static struct planner_value naive_value(const struct planner_problem *p, const s
             v.sum += load + p->latency[s];
             load = (int64_t)ceil((double)load / p->servers[s]);
             if (load > v.bottleneck) v.bottleneck = load;
-            v.cost += p->slice_cost[s * L + ch[s].level] + p->codec_cost[s * CODEC_COUNT + ch[s].codec];
-            if (ch[s].link) v.cost += p->link_cost[s * L + ch[s].link];
+            v.cost += p->slice_cost[(s * L + ch[s].level) * L + arriving[s]] + p->codec_cost[s * CODEC_COUNT + ch[s].codec];
         }
         if (s + 1 < n) stage += p->encode[((s + 1) * L + crossing[s + 1]) * CODEC_COUNT + ch[s + 1].codec];
         v.sum += stage;
