@@ -19,11 +19,11 @@
 
 enum { PROFILE_MAX_BYTES = 64 << 20, REPEATS = 9, COMBINATIONS_MAX = 5000 };
 
-/* The fastest plan above the least accuracy at one cut of two hosts. */
+/* The best plan above the least accuracy at one cut of two hosts. */
 struct partition {
     int level[2], link;
     enum codec codec;
-    double ms, accuracy;
+    struct controller_optimum expected;
 };
 
 struct planning {
@@ -41,7 +41,7 @@ struct planning {
     struct placement_value value;
     /* with a least accuracy: the plan that goes with the cuts */
     struct plan *plan, *trial;
-    double plan_ms, plan_accuracy;
+    struct controller_optimum expected; /* of it */
     struct partition *partition; /* [nblocks] by the second host's first block */
 };
 
@@ -136,8 +136,13 @@ static enum status fill_placement(struct planning *p, struct err *err) {
 
 /* ---- cuts and plan together ------------------------------------------------------- */
 
-/* The fastest plan above the least accuracy with these cuts; kept if it beats
- * the best so far. */
+/* What is to be small. */
+static double measure_of(const struct planning *p, const struct controller_optimum *expected) {
+    return p->objective == PLACEMENT_LATENCY ? expected->sum_ms : expected->bottleneck_ms;
+}
+
+/* The best plan above the least accuracy with these cuts; kept if it beats the
+ * best so far. */
 static enum status try_cuts(struct planning *p, const int *first, struct err *err) {
     int nhosts = p->cluster->nworkers, nlevels = p->model->levels->nlevels;
     struct controller_stage stages[CLUSTER_MAX_WORKERS];
@@ -153,20 +158,19 @@ static enum status try_cuts(struct planning *p, const int *first, struct err *er
     config.slo_ms = 1;
     config.min_accuracy = p->min_accuracy;
     struct controller *controller = NULL;
-    double ms, accuracy;
+    struct controller_optimum expected;
     enum status status = controller_create(&controller, &config, stages, nhosts, p->model->accuracy,
                                            p->model->blocks->nblocks, nlevels, maps, err);
-    if (!status) status = controller_optimum(controller, 0, p->trial, &ms, &accuracy, err);
+    if (!status) status = controller_optimum(controller, 0, p->objective == PLACEMENT_LATENCY ? 0 : CONTROLLER_MANY, p->trial, &expected, err);
     controller_destroy(&controller);
     if (status) return status;
     if (nhosts == 2) {
         const struct plan *t = p->trial;
         int b = first[1];
-        p->partition[b] = (struct partition){{t->level[0], t->level[b]}, t->link[b], t->codec[b], ms, accuracy};
+        p->partition[b] = (struct partition){{t->level[0], t->level[b]}, t->link[b], t->codec[b], expected};
     }
-    if (ms >= p->plan_ms) return STATUS_OK;
-    p->plan_ms = ms;
-    p->plan_accuracy = accuracy;
+    if (measure_of(p, &expected) >= measure_of(p, &p->expected)) return STATUS_OK;
+    p->expected = expected;
     struct plan *swap = p->plan;
     p->plan = p->trial;
     p->trial = swap;
@@ -199,7 +203,7 @@ static enum status solve(struct planning *p, struct err *err) {
                        "%.0f ways to cut %d blocks for %d hosts are too many to plan each (at most %d); leave out "
                        "--min-accuracy, and let the controller choose the levels",
                        combinations, n, nhosts, COMBINATIONS_MAX);
-    p->plan_ms = INFINITY;
+    p->expected = (struct controller_optimum){.sum_ms = INFINITY, .bottleneck_ms = INFINITY};
     status = plan_create(&p->plan, n, 0, err);
     if (!status && !(p->partition = calloc((size_t)n, sizeof *p->partition))) status = err_memory(err, "plan");
     if (!status) status = plan_create(&p->trial, n, 0, err);
@@ -260,14 +264,15 @@ static double planned_bytes(const struct planning *p, int block) {
 
 /* Every partition point of two hosts, each with its own plan. */
 static void print_plans(const struct planning *p) {
-    printf("\ncut behind  plan  link    link kB  latency ms  accuracy   with at least %.2f%%\n", 100 * p->min_accuracy);
+    printf("\ncut behind  plan  link    link kB  frames/s  latency ms  accuracy   with at least %.2f%%\n",
+           100 * p->min_accuracy);
     for (int b = 1; b < p->model->blocks->nblocks; b++) {
         const struct partition *t = &p->partition[b];
         char levels[16], link[16];
         snprintf(levels, sizeof levels, "%d,%d", t->level[0], t->level[1]);
         snprintf(link, sizeof link, "%d:%s", t->link, codec_name(t->codec));
-        printf("%10d  %4s  %-6s  %7.2f  %10.2f  %7.2f%%%s\n", p->model->blocks->block[b].first - 1, levels, link,
-               planned_bytes(p, b) / 1e3, t->ms, 100 * t->accuracy, b == p->first[1] ? "  <-" : "");
+        printf("%10d  %4s  %-6s  %7.2f  %8.1f  %10.2f  %7.2f%%%s\n", p->model->blocks->block[b].first - 1, levels, link,
+               planned_bytes(p, b) / 1e3, 1e3 / t->expected.bottleneck_ms, t->expected.sum_ms, 100 * t->expected.accuracy, b == p->first[1] ? "  <-" : "");
     }
 }
 
@@ -305,9 +310,9 @@ static void print_choice(const struct planning *p) {
     if (!p->plan) return;
     char levels[CLUSTER_MAX_WORKERS * 8], links[CLUSTER_MAX_WORKERS * 8];
     plan_text(p, levels, links, sizeof levels);
-    printf("--plan %s%s%s: %.2f ms, accuracy %.2f%% expected\n", levels, links[0] ? " --link " : "", links, p->plan_ms,
-           100 * p->plan_accuracy);
-    if (p->plan_accuracy < p->min_accuracy)
+    printf("--plan %s%s%s: %.1f frames/s, %.2f ms, accuracy %.2f%% expected\n", levels, links[0] ? " --link " : "", links,
+           1e3 / p->expected.bottleneck_ms, p->expected.sum_ms, 100 * p->expected.accuracy);
+    if (p->expected.accuracy < p->min_accuracy)
         log_warn("no plan reaches %.2f%%; this is the most accurate one", 100 * p->min_accuracy);
 }
 
@@ -319,7 +324,8 @@ static void print_json(const struct planning *p) {
         char levels[CLUSTER_MAX_WORKERS * 8], links[CLUSTER_MAX_WORKERS * 8];
         plan_text(p, levels, links, sizeof levels);
         printf(",\"plan\":\"%s\",\"link\":\"%s", levels, links);
-        printf("\",\"plan_ms\":%.6g,\"accuracy\":%.6g", p->plan_ms, p->plan_accuracy);
+        printf("\",\"plan_fps\":%.6g,\"plan_ms\":%.6g,\"accuracy\":%.6g", 1e3 / p->expected.bottleneck_ms,
+               p->expected.sum_ms, p->expected.accuracy);
     }
     printf("}\n");
 }
@@ -346,7 +352,7 @@ enum status cmd_plan(int argc, char **argv, struct err *err) {
         {"--objective", 0, OPTION_STRING, &objective, "WHAT", "throughput: the slowest stage or link as fast as can be; latency: the sum"},
         {"--profiles", 0, OPTION_STRING, &p.profiles, "DIR", "NAME.json of each worker, as 'profile' writes them; default: measure here, for all"},
         {"--level", 0, OPTION_INT, &p.level, "L", "level of all blocks that the cuts are chosen for"},
-        {"--min-accuracy", 0, OPTION_DOUBLE, &p.min_accuracy, "SHARE", "choose the fastest plan above it together with the cuts (latency only)"},
+        {"--min-accuracy", 0, OPTION_DOUBLE, &p.min_accuracy, "SHARE", "choose the best plan above it together with the cuts"},
         {"--threads", 0, OPTION_INT, &p.threads, "N", "to measure with; 0: all cores"},
         {"--json", 0, OPTION_FLAG, &json, NULL, "the choice as one line of JSON"},
         {0},
@@ -362,8 +368,6 @@ enum status cmd_plan(int argc, char **argv, struct err *err) {
     if (strcmp(objective, "latency") == 0) p.objective = PLACEMENT_LATENCY;
     else if (strcmp(objective, "throughput") != 0)
         return err_set(err, STATUS_USAGE, "--objective takes throughput or latency, not '%.40s'", objective);
-    if (p.min_accuracy >= 0 && p.objective != PLACEMENT_LATENCY)
-        return err_set(err, STATUS_USAGE, "--min-accuracy goes with --objective latency");
     if (p.min_accuracy > 1) return err_set(err, STATUS_USAGE, "--min-accuracy takes a share from 0 to 1");
     status = prepare(&p, argv[0], argv[1], err);
     if (!status) status = solve(&p, err);

@@ -133,13 +133,13 @@ static enum status prepare(struct simulation_run *s, struct err *err) {
 static enum status find_fastest(struct simulation_run *s, struct err *err) {
     struct controller *controller = NULL;
     struct controller_config config = s->config.controller;
-    double ms, accuracy;
+    struct controller_optimum expected;
     config.slo_ms = 1;
     enum status status = plan_create(&s->fastest, s->config.nblocks, 0, err);
     if (!status)
         status = controller_create(&controller, &config, s->stages, s->config.nstages, s->config.accuracy,
                                    s->config.nblocks, s->config.nlevels, s->maps, err);
-    if (!status) status = controller_optimum(controller, 0, s->fastest, &ms, &accuracy, err);
+    if (!status) status = controller_optimum(controller, 0, 0, s->fastest, &expected, err);
     controller_destroy(&controller);
     return status;
 }

@@ -355,18 +355,20 @@ struct controller_decision controller_decide(struct controller *c, double now_s,
     };
 }
 
-enum status controller_optimum(struct controller *c, double latency_ms, struct plan *plan, double *expected_ms,
-                               double *accuracy, struct err *err) {
+enum status controller_optimum(struct controller *c, double latency_ms, int queued, struct plan *plan,
+                               struct controller_optimum *expected, struct err *err) {
     if (c->stale) controller_fill_times(c);
     struct planner_limits limits = {.latency = (int64_t)(fmax(0, fmin(latency_ms, 1e9)) * 1e6),
                                     .bottleneck = PLANNER_UNLIMITED,
-                                    .cost = c->cost_max};
+                                    .cost = c->cost_max,
+                                    .queued = queued};
     struct planner_solution s;
     enum status status = planner_solve(c->planner, &limits, &s, err);
     if (status) return status;
     write_plan(c, s.choice, plan);
-    *expected_ms = (double)s.value.latency * 1e-6;
-    *accuracy = c->base - (double)s.value.cost / PLANNER_COST_ONE;
+    *expected = (struct controller_optimum){.sum_ms = (double)s.value.sum * 1e-6,
+                                            .bottleneck_ms = (double)s.value.bottleneck * 1e-6,
+                                            .accuracy = c->base - (double)s.value.cost / PLANNER_COST_ONE};
     return STATUS_OK;
 }
 

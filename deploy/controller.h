@@ -136,12 +136,18 @@ struct controller_decision {
  * without a result. */
 struct controller_decision controller_decide(struct controller *controller, double now_s, int waiting, int in_flight);
 
-/* The best plan for what is known now, whatever the present one is and without
- * a queue: the most accurate one expected within `latency_ms`, or, if there is
- * none (0: surely), the fastest above min_accuracy. Writes to `plan`, of the
- * controller's number of blocks. */
-enum status controller_optimum(struct controller *controller, double latency_ms, struct plan *plan,
-                               double *expected_ms, double *accuracy, struct err *err) MUST_CHECK;
+/* The best plan for what is known now, whatever the present one is: the most
+ * accurate one with which a frame behind `queued` others is expected within
+ * `latency_ms`, or, if there is none (0: surely), the one with which it comes
+ * first above min_accuracy. Nobody queued: the least latency; CONTROLLER_MANY: the most
+ * throughput. Writes to `plan`, of the controller's number of blocks. */
+enum { CONTROLLER_MANY = 100000 };
+struct controller_optimum {
+    double sum_ms, bottleneck_ms; /* of a frame with nobody in front; of the slowest stage or link */
+    double accuracy;
+};
+enum status controller_optimum(struct controller *controller, double latency_ms, int queued, struct plan *plan,
+                               struct controller_optimum *expected, struct err *err) MUST_CHECK;
 
 /* What it believes, for logs and displays. */
 double controller_slowdown(const struct controller *controller, int stage); /* 1: as profiled */

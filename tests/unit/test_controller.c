@@ -56,7 +56,7 @@ static struct bench *bench_create(void) {
     for (int i = 0; i < BLOCKS * LEVELS; i++) {
         double l = (double)(i % LEVELS) / (LEVELS - 1);
         b->accuracy->block[i] = 0.03 * l * l;
-        b->accuracy->link[i] = 0.01 * l * l;
+        b->accuracy->missing[i] = 0.01 * l * l;
     }
     for (int i = 0; i < BLOCKS; i++) {
         b->accuracy->codec[i * CODEC_COUNT + CODEC_Q8] = b->accuracy->codec[i * CODEC_COUNT + CODEC_Q8Z] = 0.001;
@@ -554,15 +554,23 @@ static void test_optimum(void **state) {
     config.slo_ms = 100;
     struct controller *c = make(b, config, STATUS_OK, "");
     struct plan *plan = NULL;
-    double slow_ms, ms, accuracy;
+    struct controller_optimum slow, e, many;
     assert_int_equal(plan_create(&plan, BLOCKS, 0, NULL), STATUS_OK);
-    assert_int_equal(controller_optimum(c, 1000, plan, &slow_ms, &accuracy, NULL), STATUS_OK);
-    assert_true(accuracy == b->accuracy->base && slow_ms < 1000);
-    assert_int_equal(controller_optimum(c, 0.6 * slow_ms, plan, &ms, &accuracy, NULL), STATUS_OK);
-    assert_true(ms <= 0.6 * slow_ms && accuracy < b->accuracy->base);
-    assert_true(fabs(accuracy_predict(b->accuracy, plan) - accuracy) < 1e-6);
-    assert_int_equal(controller_optimum(c, 0, plan, &ms, &accuracy, NULL), STATUS_OK);
+    assert_int_equal(controller_optimum(c, 1000, 0, plan, &slow, NULL), STATUS_OK);
+    assert_true(slow.accuracy == b->accuracy->base && slow.sum_ms < 1000);
+    assert_int_equal(controller_optimum(c, 0.6 * slow.sum_ms, 0, plan, &e, NULL), STATUS_OK);
+    assert_true(e.sum_ms <= 0.6 * slow.sum_ms && e.accuracy < b->accuracy->base);
+    assert_true(fabs(accuracy_predict(b->accuracy, plan) - e.accuracy) < 1e-6);
+    assert_int_equal(controller_optimum(c, 0, 0, plan, &e, NULL), STATUS_OK);
     for (int i = 0; i < BLOCKS; i++) assert_int_equal(plan->level[i], LEVELS - 1);
+    controller_destroy(&c);
+    /* With a floor the two part: throughput is the slowest stage's alone. */
+    config.min_accuracy = b->accuracy->base - 0.02;
+    c = make(b, config, STATUS_OK, "");
+    assert_int_equal(controller_optimum(c, 0, 0, plan, &e, NULL), STATUS_OK);
+    assert_int_equal(controller_optimum(c, 0, CONTROLLER_MANY, plan, &many, NULL), STATUS_OK);
+    assert_true(many.bottleneck_ms <= e.bottleneck_ms && many.sum_ms >= e.sum_ms);
+    assert_true(many.bottleneck_ms < 0.9 * slow.bottleneck_ms && many.accuracy >= config.min_accuracy - 1e-9);
     plan_destroy(&plan);
     controller_destroy(&c);
     bench_destroy(b);
