@@ -289,9 +289,9 @@ bool estimate_ease_add(struct estimate_ease *e, int size, double now_s, int leve
     e->next = (e->next + 1) % size;
     if (e->count < size) e->count++;
     if (e->count < size) return true;
-    double median = quantile(e->window, size, 0.5), *worst = &e->worst[level];
-    *worst = fmax(*worst, median);
-    bool eased = median < ESTIMATE_EASED * *worst;
+    double *worst = &e->worst[level];
+    *worst = fmax(*worst, quantile(e->window, size, 0.5));
+    bool eased = quantile(e->window, size, ESTIMATE_SPREAD_SHARE) < ESTIMATE_EASED * *worst;
     if (eased && !e->eased) e->since_s = now_s;
     e->eased = eased;
     return true;

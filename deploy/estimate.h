@@ -142,8 +142,8 @@ bool estimate_spread_add(struct estimate_spread *spread, double sample);
 /* ---- an ease -----------------------------------------------------------------------
  *
  * Whether something has become clearly smaller, without knowing how small it is
- * undisturbed: the median of the latest samples is below ESTIMATE_EASED of the
- * largest that there was at the same level. */
+ * undisturbed: most of the latest samples (ESTIMATE_SPREAD_SHARE) are below
+ * ESTIMATE_EASED of the largest median that there was at the same level. */
 enum { ESTIMATE_EASE = 40 };
 #define ESTIMATE_EASED 0.65
 
