@@ -91,16 +91,23 @@ static double effort(const struct op *op) {
 }
 
 /* Whether threads share out lines, each reading all weights, or else channels, each
- * reading the whole input: whichever is less. */
+ * reading the whole input, of which others wrote parts: that is dearer. */
 static bool by_lines(const struct engine *e, const struct op *op) {
     const struct part *part = &op->parts[0];
     const struct net_layer *l = &e->model->net->layers[op->layer];
     if (op->kind != OP_CONV) return op->kind == OP_DEPTHWISE;
-    return (double)(part->now - part->first) * part->conv.kh * l->size < (double)l->in.h * l->in.w;
+    return (double)(part->now - part->first) * part->conv.kh * l->size < 8.0 * l->in.h * l->in.w;
+}
+
+/* Tasks for each thread. Of a convolution with many weights few: a band of lines passes by all of them. */
+static int tasks_per_thread(const struct op *op) {
+    const double many_weights = 128 << 10;
+    const struct storage *out = op->out->views[0].storage;
+    return op->kind == OP_CONV && effort(op) > many_weights * out->h * out->w ? 2 : 4;
 }
 
 static void run_kernels(const struct engine *e, const struct op *op) {
-    enum { TILE = 2 * PANEL, TASKS_PER_THREAD = 4 };
+    enum { TILE = 2 * PANEL, MANY = 4 };
     const double worth_waking = 100e3;
     int widest = 0;
     for (int i = 0; i < op->nparts; i++)
@@ -114,12 +121,14 @@ static void run_kernels(const struct engine *e, const struct op *op) {
     w.lines = op->out->views[0].storage->h;
     const int threads = e->pool ? pool_threads(e->pool) : 1;
     if (threads > 1 && effort(op) > worth_waking) {
-        if (op->nparts == 1 && (w.lines < TASKS_PER_THREAD * threads || !by_lines(e, op))) {
-            const int share = widest / (TASKS_PER_THREAD * threads) / TILE * TILE;
+        int tasks = threads * tasks_per_thread(op);
+        if (op->nparts == 1 && (w.lines < MANY * threads || !by_lines(e, op))) {
+            tasks = threads * MANY;
+            const int share = widest / tasks / TILE * TILE;
             w.tile = op->kind != OP_CONV ? PANEL : share > TILE ? share : TILE;
             w.tiles = (widest + w.tile - 1) / w.tile;
         }
-        const int missing = (TASKS_PER_THREAD * threads + op->nparts * w.tiles - 1) / (op->nparts * w.tiles);
+        const int missing = (tasks + op->nparts * w.tiles - 1) / (op->nparts * w.tiles);
         if (op->kind == OP_CONV || op->kind == OP_DEPTHWISE) w.bands = missing < w.lines ? missing : w.lines;
         pool_run(e->pool, op->nparts * w.tiles * w.bands, run_task, &w);
         return;

@@ -136,9 +136,10 @@ void engine_winograd_run(const struct engine *e, const struct op *op, const stru
     j.tiles = tiles_of(op, part->m);
     j.nbands = bands(j.tiles, part->m, part->conv.nchunks);
     const int outputs = (part->now - part->first + WINOGRAD_OUT * PANEL - 1) / (WINOGRAD_OUT * PANEL);
-    /* Too few channels to share out: rather tiles, unless they are few, too. */
-    if (j.nbands < threads && outputs < threads && j.tiles >= FEW * threads) j.nbands = threads;
-    if (threads == 1 || j.nbands % threads == 0 || j.nbands > 3 * threads) {
+    /* Threads share out bands, each transforming all weights, rather than channels, each
+     * reading what the others transformed, unless tiles are too few. */
+    if (j.tiles >= FEW * threads) j.nbands = (j.nbands + threads - 1) / threads * threads;
+    if (j.nbands % threads == 0) {
         engine_parallel(e, j.nbands, run_band, &j);
         return;
     }
