@@ -12,7 +12,7 @@
  * what arrives, and the codec at its entrance. */
 enum { AXIS_BLOCK, AXIS_MISSING, AXIS_SURPLUS, AXIS_CODEC, AXES };
 enum { FINENESSES = CODEC_COUNT / 2 }; /* codecs come in pairs, without and with zlib */
-_Static_assert(CODEC_F32Z == CODEC_F32 + 1 && CODEC_Q4Z == CODEC_Q4 + 1 && CODEC_COUNT % 2 == 0, "pairs");
+_Static_assert(CODEC_F32Z == CODEC_F32 + 1 && CODEC_Q4TZ == CODEC_Q4T + 1 && CODEC_COUNT % 2 == 0, "pairs");
 
 enum status accuracy_create(struct accuracy **out, int nblocks, int nlevels, struct err *err) {
     assert(nblocks > 0 && nblocks <= PLAN_MAX_BLOCKS && nlevels > 0 && nlevels <= PLAN_MAX_LEVELS);

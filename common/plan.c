@@ -143,7 +143,8 @@ int levels_keep(const struct levels *levels, int level, int group) { return leve
 
 /* ---- plans ---- */
 
-static const char *const codec_names[CODEC_COUNT] = {"f32", "f32z", "f16", "f16z", "q8", "q8z", "q4", "q4z"};
+static const char *const codec_names[CODEC_COUNT] = {"f32", "f32z", "f16", "f16z", "q8",  "q8z",
+                                                       "q8t", "q8tz", "q4",  "q4z",  "q4t", "q4tz"};
 
 const char *codec_name(enum codec codec) { return codec_names[codec]; }
 
@@ -229,7 +230,7 @@ static enum status parse_links(struct plan *plan, int nlevels, int nslices, cons
         p++;
     }
     err_set(err, STATUS_USAGE, "'%.60s' does not describe the %d links", text, nslices - 1);
-    err_hint(err, "one level:codec per cut, with commas between them, such as 1:q8z; codecs: f32 f32z f16 f16z q8 q8z q4 q4z");
+    err_hint(err, "one level:codec per cut, with commas between them, such as 1:q8z; codecs: f32 f16 q8 q8t q4 q4t, each with z for zlib");
     return STATUS_USAGE;
 }
 

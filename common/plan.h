@@ -43,8 +43,12 @@ enum codec {
     CODEC_F16Z,
     CODEC_Q8, /* 8-bit affine per channel */
     CODEC_Q8Z,
+    CODEC_Q8T, /* per tensor: one scale for all channels */
+    CODEC_Q8TZ,
     CODEC_Q4,
     CODEC_Q4Z,
+    CODEC_Q4T,
+    CODEC_Q4TZ,
     CODEC_COUNT
 };
 const char *codec_name(enum codec codec); /* "f32", "f32z", ... */

@@ -1,10 +1,10 @@
-/* What a value becomes on a link: float16, and 8 or 4 bits affine per channel
- * (deploy/codec.h says how maps are laid out). Here, because the trainer
- * measures what it costs in accuracy.
+/* What a value becomes on a link: float16, and 8 or 4 bits affine, per channel
+ * or per tensor (deploy/codec.h says how maps are laid out). Here, because the
+ * trainer measures what it costs in accuracy.
  *
  * Affine: value = lo + q * step, q in 0..top, with lo and step chosen so that 0
- * is hit exactly whenever it lies in the channel's range, for what a ReLU
- * zeroed must stay zero. NaN becomes 0; values beyond +-1e37 are clamped. */
+ * is hit exactly whenever it lies in the range of the channel (or tensor), for
+ * what a ReLU zeroed must stay zero. NaN becomes 0; values beyond +-1e37 are clamped. */
 #ifndef ESPALIER_QUANTIZE_H
 #define ESPALIER_QUANTIZE_H
 
@@ -86,8 +86,14 @@ static inline float quantize_value(struct quantize_affine a, int code) {
     return a.lo + (float)code * a.step;
 }
 
-/* A channel of n > 0 values, `stride` apart, becomes what it is behind the
- * link. */
-void quantize_round(enum codec codec, float *x, int n, ptrdiff_t stride);
+struct quantize_form {
+    int bits; /* of a value: 32, 16, 8, 4 */
+    bool tensor; /* 8 and 4 bits: one scale for the tensor, not one a channel */
+    bool zlib;
+};
+struct quantize_form quantize_form(enum codec codec);
+
+/* A map [positions, channels] becomes what it is behind the link. */
+void quantize_round(enum codec codec, float *map, int positions, int channels);
 
 #endif

@@ -47,30 +47,29 @@ void codec_destroy(struct codec_state **state) {
     *state = NULL;
 }
 
-static bool zipped(enum codec codec) {
-    return codec == CODEC_F32Z || codec == CODEC_F16Z || codec == CODEC_Q8Z || codec == CODEC_Q4Z;
+/* Affine: what has a scale of its own, `spans` of `values` each. */
+struct affine {
+    int spans, values, bits;
+};
+
+static struct affine affine_of(struct quantize_form form, int c, int hw) {
+    return form.tensor ? (struct affine){ 1, c * hw, form.bits } : (struct affine){ c, hw, form.bits };
+}
+
+static size_t span_bytes(struct affine a) {
+    return ((size_t)a.values * (size_t)a.bits + 7) / 8;
 }
 
 size_t codec_raw_size(enum codec codec, int c, int hw) {
-    size_t channels = (size_t)c, size = (size_t)hw;
-    switch (codec) {
-    case CODEC_F32:
-    case CODEC_F32Z: return channels * size * 4;
-    case CODEC_F16:
-    case CODEC_F16Z: return channels * size * 2;
-    case CODEC_Q8:
-    case CODEC_Q8Z: return channels * (AFFINE_HEADER + size);
-    case CODEC_Q4:
-    case CODEC_Q4Z: return channels * (AFFINE_HEADER + (size + 1) / 2);
-    case CODEC_COUNT: break;
-    }
-    assert(!"codec");
-    return 0;
+    const struct quantize_form form = quantize_form(codec);
+    if (form.bits >= 16) return (size_t)c * (size_t)hw * (size_t)form.bits / 8;
+    const struct affine a = affine_of(form, c, hw);
+    return (size_t)a.spans * (AFFINE_HEADER + span_bytes(a));
 }
 
 size_t codec_bound(enum codec codec, int c, int hw) {
     size_t raw = codec_raw_size(codec, c, hw);
-    return zipped(codec) ? compressBound(raw) : raw;
+    return quantize_form(codec).zlib ? compressBound(raw) : raw;
 }
 
 /* ---- float16 ---- */
@@ -92,39 +91,35 @@ static void decode_f16(const uint8_t *bytes, size_t n, float *map) {
 
 /* ---- affine ---- */
 
-static void encode_affine(const float *map, int c, int hw, int bits, uint8_t *out) {
-    int top = (1 << bits) - 1;
-    uint8_t *header = out;
-    uint8_t *values = out + (size_t)c * AFFINE_HEADER;
-    for (int k = 0; k < c; k++, map += hw, header += AFFINE_HEADER) {
-        struct quantize_affine a = quantize_fit(map, hw, 1, top);
+static void encode_affine(const float *map, struct affine form, uint8_t *out) {
+    const int top = (1 << form.bits) - 1, n = form.values;
+    uint8_t *header = out, *codes = out + (size_t)form.spans * AFFINE_HEADER;
+    for (int k = 0; k < form.spans; k++, map += n, header += AFFINE_HEADER, codes += span_bytes(form)) {
+        struct quantize_affine a = quantize_fit(map, n, 1, top);
         memcpy(header, &a.lo, 4);
         memcpy(header + 4, &a.step, 4);
-        if (bits == 8) {
-            for (int i = 0; i < hw; i++) values[i] = (uint8_t)quantize_code(a, map[i], top);
-            values += hw;
+        if (form.bits == 8) {
+            for (int i = 0; i < n; i++) codes[i] = (uint8_t)quantize_code(a, map[i], top);
         } else {
-            for (int i = 0; i + 1 < hw; i += 2)
-                *values++ = (uint8_t)(quantize_code(a, map[i], top) | quantize_code(a, map[i + 1], top) << 4);
-            if (hw & 1) *values++ = (uint8_t)quantize_code(a, map[hw - 1], top);
+            for (int i = 0; i + 1 < n; i += 2)
+                codes[i / 2] = (uint8_t)(quantize_code(a, map[i], top) | quantize_code(a, map[i + 1], top) << 4);
+            if (n & 1) codes[n / 2] = (uint8_t)quantize_code(a, map[n - 1], top);
         }
     }
 }
 
-static bool decode_affine(const uint8_t *bytes, int c, int hw, int bits, float *map) {
-    const uint8_t *header = bytes;
-    const uint8_t *values = bytes + (size_t)c * AFFINE_HEADER;
-    for (int k = 0; k < c; k++, map += hw, header += AFFINE_HEADER) {
+static bool decode_affine(const uint8_t *bytes, struct affine form, float *map) {
+    const int n = form.values;
+    const uint8_t *header = bytes, *codes = bytes + (size_t)form.spans * AFFINE_HEADER;
+    for (int k = 0; k < form.spans; k++, map += n, header += AFFINE_HEADER, codes += span_bytes(form)) {
         float lo, step;
         memcpy(&lo, header, 4);
         memcpy(&step, header + 4, 4);
         if (!isfinite(lo) || !isfinite(step)) return false;
-        if (bits == 8) {
-            for (int i = 0; i < hw; i++) map[i] = lo + (float)values[i] * step;
-            values += hw;
+        if (form.bits == 8) {
+            for (int i = 0; i < n; i++) map[i] = lo + (float)codes[i] * step;
         } else {
-            for (int i = 0; i < hw; i++) map[i] = lo + (float)(values[i / 2] >> (i & 1) * 4 & 15) * step;
-            values += (hw + 1) / 2;
+            for (int i = 0; i < n; i++) map[i] = lo + (float)(codes[i / 2] >> (i & 1) * 4 & 15) * step;
         }
     }
     return true;
@@ -141,42 +136,34 @@ static enum status reserve(struct codec_state *s, size_t size, struct err *err) 
     return STATUS_OK;
 }
 
-static void encode_raw(enum codec codec, const float *map, int c, int hw, uint8_t *out) {
-    switch (codec) {
-    case CODEC_F32:
-    case CODEC_F32Z: memcpy(out, map, (size_t)c * (size_t)hw * 4); break;
-    case CODEC_F16:
-    case CODEC_F16Z: encode_f16(map, (size_t)c * (size_t)hw, out); break;
-    case CODEC_Q8:
-    case CODEC_Q8Z: encode_affine(map, c, hw, 8, out); break;
-    default: encode_affine(map, c, hw, 4, out); break;
-    }
+static void encode_raw(struct quantize_form form, const float *map, int c, int hw, uint8_t *out) {
+    const size_t n = (size_t)c * (size_t)hw;
+    if (form.bits == 32) memcpy(out, map, 4 * n);
+    else if (form.bits == 16) encode_f16(map, n, out);
+    else encode_affine(map, affine_of(form, c, hw), out);
 }
 
-static bool decode_raw(enum codec codec, const uint8_t *bytes, int c, int hw, float *map) {
-    switch (codec) {
-    case CODEC_F32:
-    case CODEC_F32Z: memcpy(map, bytes, (size_t)c * (size_t)hw * 4); return true;
-    case CODEC_F16:
-    case CODEC_F16Z: decode_f16(bytes, (size_t)c * (size_t)hw, map); return true;
-    case CODEC_Q8:
-    case CODEC_Q8Z: return decode_affine(bytes, c, hw, 8, map);
-    default: return decode_affine(bytes, c, hw, 4, map);
-    }
+static bool decode_raw(struct quantize_form form, const uint8_t *bytes, int c, int hw, float *map) {
+    const size_t n = (size_t)c * (size_t)hw;
+    if (form.bits < 16) return decode_affine(bytes, affine_of(form, c, hw), map);
+    if (form.bits == 16) decode_f16(bytes, n, map);
+    else memcpy(map, bytes, 4 * n);
+    return true;
 }
 
 enum status codec_encode(struct codec_state *s, enum codec codec, const float *map, int c, int hw, uint8_t *out,
                          size_t *length, struct err *err) {
     assert(c > 0 && hw > 0);
     size_t raw = codec_raw_size(codec, c, hw);
-    if (!zipped(codec)) {
-        encode_raw(codec, map, c, hw, out);
+    const struct quantize_form form = quantize_form(codec);
+    if (!form.zlib) {
+        encode_raw(form, map, c, hw, out);
         *length = raw;
         return STATUS_OK;
     }
     enum status status = reserve(s, raw, err);
     if (status) return status;
-    encode_raw(codec, map, c, hw, s->scratch);
+    encode_raw(form, map, c, hw, s->scratch);
     deflateReset(&s->deflate);
     s->deflate.next_in = s->scratch;
     s->deflate.avail_in = (uInt)raw;
@@ -191,7 +178,8 @@ enum status codec_decode(struct codec_state *s, enum codec codec, const uint8_t 
                          float *map, struct err *err) {
     assert(c > 0 && hw > 0);
     size_t raw = codec_raw_size(codec, c, hw);
-    if (zipped(codec)) {
+    const struct quantize_form form = quantize_form(codec);
+    if (form.zlib) {
         if (length > codec_bound(codec, c, hw))
             return err_set(err, STATUS_FORMAT, "feature map of %d x %d values has %zu bytes", c, hw, length);
         enum status status = reserve(s, raw, err);
@@ -208,7 +196,7 @@ enum status codec_decode(struct codec_state *s, enum codec codec, const uint8_t 
         return err_set(err, STATUS_FORMAT, "feature map of %d x %d values as %s has %zu bytes, not %zu", c, hw,
                        codec_name(codec), length, raw);
     }
-    if (!decode_raw(codec, bytes, c, hw, map))
+    if (!decode_raw(form, bytes, c, hw, map))
         return err_set(err, STATUS_FORMAT, "feature map of %d x %d values: scale is not finite", c, hw);
     return STATUS_OK;
 }

@@ -1,9 +1,9 @@
 /* Coding feature maps for a link: float32, float16, 8-bit and 4-bit affine per
- * channel, each with or without zlib.
+ * channel or per tensor, each with or without zlib.
  *
- * A map is planar f32 [c, hw]. Affine: value = lo + q * step per channel, with
- * lo and step chosen so that 0 is hit exactly whenever it lies in the
- * channel's range, for what a ReLU zeroed must stay zero. The error of a value
+ * A map is planar f32 [c, hw]. Affine: value = lo + q * step, for each channel
+ * or for the tensor, with lo and step chosen so that 0 is hit exactly whenever
+ * it lies in that range, for what a ReLU zeroed must stay zero. The error of a value
  * is at most half a step: (max - min) / 510 or / 30, or where 0 lies inside of
  * the range (max - min) / 508 or / 28. float16 saturates at +-65504 and rounds
  * to nearest even. NaN becomes 0 in all but float32; values beyond +-1e37 are
@@ -11,7 +11,8 @@
  *
  * Layout, little-endian: f32: c*hw floats. f16: c*hw halves. q8, q4: per
  * channel lo and step (f32), then per channel the values, a q4 channel in
- * (hw+1)/2 bytes, low nibble first. With z: one zlib stream of that. The
+ * (hw+1)/2 bytes, low nibble first. q8t, q4t: the same, as if the tensor were
+ * one channel. With z: one zlib stream of that. The
  * length of the uncompressed form follows from the shape alone, so a decoder
  * knows what it must find. */
 #ifndef ESPALIER_CODEC_H

@@ -25,8 +25,8 @@ enum { DEVICES = sizeof devices / sizeof *devices };
 
 /* Nanoseconds per float, one core of a 2020s server processor at 2 to 3 GHz
  * (`espalier-deploy profile`). */
-static const double encode_ns[CODEC_COUNT] = { 0.3, 20, 0.5, 18, 1.5, 12, 2, 8 };
-static const double decode_ns[CODEC_COUNT] = { 0.3, 5, 0.5, 5, 0.6, 4, 0.8, 3 };
+static const double encode_ns[CODEC_COUNT] = { 0.3, 20, 0.5, 18, 1.5, 12, 1.5, 12, 2, 8, 2, 8 };
+static const double decode_ns[CODEC_COUNT] = { 0.3, 5, 0.5, 5, 0.6, 4, 0.6, 4, 0.8, 3, 0.8, 3 };
 
 const struct roofline *roofline_find(const char *name, const char **names) {
     if (names) *names = "pi4b, pi5";

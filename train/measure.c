@@ -124,10 +124,10 @@ static enum status add_steps(struct measure_set *plans, const struct model *mode
     return STATUS_OK;
 }
 
-/* Each coarse codec at every cut. */
+/* Each coarse codec, without zlib, at every cut. */
 static enum status add_codecs(struct measure_set *plans, const struct model *model, struct err *err) {
     for (int b = 1; b < model->blocks->nblocks; b++)
-        for (int c = CODEC_Q8; c <= CODEC_Q4; c += CODEC_Q4 - CODEC_Q8) {
+        for (int c = CODEC_Q8; c < CODEC_COUNT; c += 2) {
             struct plan *plan = add_plan(plans, model, err);
             if (!plan) return STATUS_MEMORY;
             plan->codec[b] = (enum codec)c;
@@ -142,7 +142,7 @@ static void draw_codecs(struct measure_set *plans, int first, uint64_t seed) {
         struct plan *plan = plans->plans[i];
         for (int b = 1; b < plan->nblocks; b++)
             if (plan->level[b] != plan->level[b - 1] && random_below(&random, 2))
-                plan->codec[b] = random_below(&random, 2) ? CODEC_Q8 : CODEC_Q4;
+                plan->codec[b] = (enum codec)(CODEC_Q8 + 2 * random_below(&random, (CODEC_COUNT - CODEC_Q8) / 2));
     }
 }
 

@@ -167,10 +167,9 @@ static void cross(const struct network *network, const struct plan *plan, int in
     const struct layer_tensor *t = &network->nodes[index].out;
     int next = blocks->of_layer[index - 1] + 1;
     if (next == blocks->nblocks || blocks->block[next].source != index - 1) return;
-    size_t positions = (size_t)t->h * (size_t)t->w;
-    for (int n = 0; n < network->n && plan->codec[next] > CODEC_F32Z; n++)
-        for (int c = 0; c < t->c; c++)
-            quantize_round(plan->codec[next], t->data + (size_t)n * positions * (size_t)t->c + c, (int)positions, t->c);
+    int positions = t->h * t->w;
+    size_t size = (size_t)positions * (size_t)t->c;
+    for (int n = 0; n < network->n; n++) quantize_round(plan->codec[next], t->data + (size_t)n * size, positions, t->c);
 }
 
 static enum status check_pass(const struct network *network, const struct plan *plan, int n, struct err *err) {

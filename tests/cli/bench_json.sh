@@ -53,7 +53,7 @@ for name in ('profile.json', 'other.json'):
     q = load(name)
     assert q['nblocks'] == 3 and q['nlevels'] == 2 and len(q['ms']) == 3, q
     assert all(ms > 0 for block in q['ms'] for own in block for ms in own), q
-    assert set(q['encode_ns']) == set(q['decode_ns']) == {'f32', 'f32z', 'f16', 'f16z', 'q8', 'q8z', 'q4', 'q4z'}, q
+    assert set(q['encode_ns']) == set(q['decode_ns']) == {form + z for form in ('f32', 'f16', 'q8', 'q8t', 'q4', 'q4t') for z in ('', 'z')}, q
 s = load('selftest.json')
 assert s['failures'] == 0 and s['checks'] > 1 and s['switch_us'] > 0, s
 P

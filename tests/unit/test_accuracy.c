@@ -199,19 +199,19 @@ static void test_text_round_trip_and_slice(void **state) {
         const char *json, *says;
     } cases[] = {
         {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
-         "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", NULL},
+         "\"codec\":[[0,0,0,0,0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", NULL},
         {"{\"blocks\":1,\"levels\":2,\"base\":2,\"block\":[[0,0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
-         "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "base"},
+         "\"codec\":[[0,0,0,0,0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "base"},
         {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,-0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
-         "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "row 0"},
+         "\"codec\":[[0,0,0,0,0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "row 0"},
         {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1]],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
-         "\"codec\":[[0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "codec"},
+         "\"codec\":[[0,0,0,0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "codec"},
         {"{\"blocks\":1,\"levels\":2,\"base\":0.5,\"block\":[],\"missing\":[[0,0]],\"surplus\":[[0,0]],"
-         "\"codec\":[[0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "rows"},
+         "\"codec\":[[0,0,0,0,0,0,0,0,0,0,0,0]],\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", "rows"},
     };
     /* A file of before steps were measured: behind a capped link so many levels are missing. */
     assert_int_equal(accuracy_parse(&none, "{\"blocks\":2,\"levels\":2,\"base\":0.5,\"block\":[[0,0.1],[0,0.1]],"
-                                    "\"link\":[[0,0],[0,0.02]],\"codec\":[[0,0,0,0,0,0,0,0],[0,0,0,0,0,0,0,0]],"
+                                    "\"link\":[[0,0],[0,0.02]],\"codec\":[[0,0,0,0,0,0,0,0,0,0,0,0],[0,0,0,0,0,0,0,0,0,0,0,0]],"
                                     "\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", 2, 2, &err),
                      STATUS_OK);
     assert_true(accuracy_step(none, 1, 0, 1) == 0.02 && accuracy_step(none, 1, 1, 0) == 0 && none->links);

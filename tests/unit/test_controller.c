@@ -40,7 +40,7 @@ static struct profile *make_profile(double block_ms) {
             for (int in = 0; in < LEVELS; in++)
                 p->ms[(b * LEVELS + own) * LEVELS + in] =
                     block_ms * (0.15 + 0.85 * keep[own] * (0.5 * keep[own] + 0.5 * keep[in]));
-    static const double ns[CODEC_COUNT] = {.3, 8, 1, 9, 3, 8, 3, 7};
+    static const double ns[CODEC_COUNT] = {.3, 8, 1, 9, 3, 8, 3, 8, 3, 7, 3, 7};
     for (int k = 0; k < CODEC_COUNT; k++) p->encode_ns[k] = p->decode_ns[k] = ns[k];
     return p;
 }
@@ -59,8 +59,7 @@ static struct bench *bench_create(void) {
         b->accuracy->missing[i] = 0.01 * l * l;
     }
     for (int i = 0; i < BLOCKS; i++) {
-        b->accuracy->codec[i * CODEC_COUNT + CODEC_Q8] = b->accuracy->codec[i * CODEC_COUNT + CODEC_Q8Z] = 0.001;
-        b->accuracy->codec[i * CODEC_COUNT + CODEC_Q4] = b->accuracy->codec[i * CODEC_COUNT + CODEC_Q4Z] = 0.01;
+        for (int k = CODEC_Q8; k < CODEC_COUNT; k++) b->accuracy->codec[i * CODEC_COUNT + k] = k < CODEC_Q4 ? 0.001 : 0.01;
     }
     for (int s = 0; s < STAGES; s++) {
         b->stages[s] = (struct controller_stage){.first_block = 3 * s, .nblocks = 3, .profile = b->profile,

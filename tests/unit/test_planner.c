@@ -39,8 +39,8 @@ static void fill_smooth(struct planner_problem *p, struct random *r) {
                 p->compute[(s * p->nlevels + l) * p->nlevels + in] =
                     (int64_t)(work * keep * (0.6 * keep + 0.4 * arrives) * random_between(r, 0.95, 1.05)) + 100000;
             }
-            static const double bytes[CODEC_COUNT] = {1, .6, .5, .35, .26, .2, .13, .1};
-            static const double coding[CODEC_COUNT] = {0, 1, .1, .8, .2, .7, .25, .6};
+            static const double bytes[CODEC_COUNT] = {1, .6, .5, .35, .26, .2, .25, .19, .13, .1, .12, .09};
+            static const double coding[CODEC_COUNT] = {0, 1, .1, .8, .2, .7, .2, .7, .25, .6, .25, .6};
             for (int c = 0; c < CODEC_COUNT; c++) {
                 size_t i = ((size_t)s * p->nlevels + l) * CODEC_COUNT + c;
                 p->wire[i] = (int64_t)(wire * keep * bytes[c]);

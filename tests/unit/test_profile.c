@@ -91,7 +91,8 @@ static void refuse(const char *text) {
 
 static void test_bad_json(void **state) {
     (void)state;
-    static const char tail[] = "\"encode_ns\":{\"f32\":1,\"f32z\":1,\"f16\":1,\"f16z\":1,\"q8\":1,\"q8z\":1,\"q4\":1,\"q4z\":1}}";
+    static const char tail[] = "\"encode_ns\":{\"f32\":1,\"f32z\":1,\"f16\":1,\"f16z\":1,\"q8\":1,\"q8z\":1,\"q8t\":1,"
+                               "\"q8tz\":1,\"q4\":1,\"q4z\":1,\"q4t\":1,\"q4tz\":1}}";
     char text[400];
     refuse("");
     refuse("{");
