@@ -7,11 +7,11 @@
 #include "deploy/kernels/vec_activation.h"
 
 #if defined(ISA_avx512)
-enum { CONV_N = 2, CONV_S = 14 };
+enum { CONV_N = 2, CONV_S = 14, CONV_REGISTERS = 32 };
 #elif defined(ISA_neon)
-enum { CONV_N = 4, CONV_S = 5 };
+enum { CONV_N = 4, CONV_S = 5, CONV_REGISTERS = 32 };
 #else
-enum { CONV_N = 2, CONV_S = 6 };
+enum { CONV_N = 2, CONV_S = 6, CONV_REGISTERS = 16 };
 #endif
 
 /* What a tile asks for while it computes: 16 cache lines for each chunk and tap,

@@ -15,6 +15,8 @@
 
 #include "deploy/kernels/conv.h"
 
+#include <stdbool.h>
+
 enum { WINOGRAD_MAX = 8 }; /* the largest m + 2 */
 
 struct winograd_args {
@@ -29,12 +31,22 @@ static inline int winograd_tiles(const struct winograd_args *a) {
     return (a->height + a->m - 1) / a->m * winograd_columns(a);
 }
 
+/* Maps of so few tiles of 4 x 4 have their weights transformed in registers. */
+enum { WINOGRAD_FEW = 4 };
+static inline bool winograd_few(const struct winograd_args *a) {
+    return a->m == 4 && winograd_tiles(a) <= WINOGRAD_FEW && a->conv->nchunks > 0;
+}
+
 /* The tiles of v are dealt out evenly to groups of at most 14, each of which is
  * multiplied at once. What one product reads lies together; between points
  * there is an odd number of cache lines, lest they meet in the same set of a
  * cache when a transform writes them.
  *
- *   v: [groups][(m+2)^2]{ [chunks][14][16] and a line } */
+ *   v: [groups][(m+2)^2]{ [chunks][14][16] and a line }
+ *
+ * With few tiles:
+ *
+ *   v: [chunks][36][WINOGRAD_FEW][16] */
 enum { WINOGRAD_GROUP = 14 };
 static inline int winograd_groups(int tiles) { return (tiles + WINOGRAD_GROUP - 1) / WINOGRAD_GROUP; }
 static inline ptrdiff_t winograd_v_point(int chunks) { return (ptrdiff_t)chunks * WINOGRAD_GROUP * PANEL + PANEL; }

@@ -11,7 +11,8 @@
  * transformed WINOGRAD_IN chunks at a time, into scratch that stays in the second
  * cache, and the products of all tiles with them are added up. Those come from
  * memory, which is idle while products are computed: each product asks for some lines
- * of the next block. Transforms read and write runs too short for a processor to
+ * of the next block. Where a map has a few tiles only, weights are transformed in
+ * registers instead. Transforms read and write runs too short for a processor to
  * foresee, and ask for those of the next tile. */
 #include "deploy/kernels/winograd.h"
 #include "deploy/kernels/conv_tile.h"
@@ -68,22 +69,26 @@ VEC_INLINE void input_line(const int m, vec *d) {
     _Pragma("GCC unroll 8") for (int i = 0; i < m + 2; i++) d[i] = out[i];
 }
 
-/* Three weights g to m + 2. */
-VEC_INLINE void weight_line(const int m, const vec *g, vec *out) {
-    const int pairs = m / 2;
+/* Three weights g to point `line` of m + 2. */
+VEC_INLINE vec weight_point(const int m, const int line, const vec *g) {
+    const int pairs = m / 2, p = (line - 1) / 2;
     float c[3];
-    whole(m, c);
-    out[0] = vec_mul(g[0], vec_set1(1 / c[0]));
-    out[m + 1] = g[2];
-    _Pragma("GCC unroll 4") for (int p = 0; p < pairs; p++) {
-        without(m, p, c);
-        const float x = point(m, p), xx = x * x;
-        /* The product of differences to all other points: 2 x^2 P/(x^2 - p^2). */
-        const float rest = pairs == 2 ? c[0] + xx : c[0] + c[1] * xx + xx * xx, scale = 1 / (2 * xx * rest);
-        const vec even = vec_mul(vec_fma(g[2], vec_set1(xx), g[0]), vec_set1(scale));
-        out[1 + 2 * p] = vec_fma(g[1], vec_set1(x * scale), even);
-        out[2 + 2 * p] = vec_fma(g[1], vec_set1(-x * scale), even);
+    if (line == m + 1) return g[2];
+    if (line == 0) {
+        whole(m, c);
+        return vec_mul(g[0], vec_set1(1 / c[0]));
     }
+    without(m, p, c);
+    const float x = line % 2 ? point(m, p) : -point(m, p), xx = x * x;
+    /* The product of differences to all other points: 2 x^2 P/(x^2 - p^2). */
+    const float rest = pairs == 2 ? c[0] + xx : c[0] + c[1] * xx + xx * xx, scale = 1 / (2 * xx * rest);
+    const vec even = vec_mul(vec_fma(g[2], vec_set1(xx), g[0]), vec_set1(scale));
+    return vec_fma(g[1], vec_set1(x * scale), even);
+}
+
+/* ... to all of them. */
+VEC_INLINE void weight_line(const int m, const vec *g, vec *out) {
+    _Pragma("GCC unroll 8") for (int line = 0; line < m + 2; line++) out[line] = weight_point(m, line, g);
 }
 
 /* m + 2 products to m outputs. */
@@ -165,7 +170,9 @@ VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int f
                             float *v) {
     const struct conv_args *conv = args->conv;
     const int a = m + 2;
-    const ptrdiff_t v_point = winograd_v_point(conv->nchunks), v_group = a * a * v_point;
+    const bool few = winograd_few(args);
+    const ptrdiff_t v_point = few ? WINOGRAD_FEW * PANEL : winograd_v_point(conv->nchunks), v_group = a * a * v_point;
+    const ptrdiff_t v_chunk = few ? a * a * v_point : WINOGRAD_GROUP * PANEL;
     float patch[WINOGRAD_MAX * WINOGRAD_MAX * PANEL] __attribute__((aligned(64)));
     const struct walk begin = walk_from(args, top);
     for (int k = first; k < last; k++) {
@@ -180,7 +187,7 @@ VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int f
                 x = patch;
                 line = WINOGRAD_MAX * PANEL;
             }
-            float *to = v + at.group * v_group + (k * WINOGRAD_GROUP + at.in_group) * PANEL;
+            float *to = v + at.group * v_group + k * v_chunk + at.in_group * PANEL;
             for (int c = 0; c < conv->chunks[k].rows; c += VEC_LANES) input_tile(m, x + c, line, to + c, v_point);
         }
     }
@@ -324,9 +331,84 @@ static struct block block_at(const struct conv_args *conv, int first, int last, 
     return (struct block){first, end < last ? end : last, k, k_end < conv->nchunks ? k_end : conv->nchunks};
 }
 
+/* ---- a few tiles ---- */
+
+/* With few tiles a transformed weight is used too seldom to be worth a place in
+ * memory: it is made in registers, a line of points at a time, and multiplied with N
+ * tiles there. v and w begin at the chunk's first row; ask: what is wanted next from memory. */
+VEC_INLINE void few_line(const int m, const int line, const int N, const struct conv_chunk *chunk, const float *v,
+                         const float *w, const float *ask, float *sums, bool add) {
+    enum { A = WINOGRAD_MAX, V_POINT = WINOGRAD_FEW * PANEL };
+    const int a = m + 2;
+    vec sum[A][4];
+    sums += line * a * WINOGRAD_SUMS;
+    v += line * a * V_POINT;
+    _Pragma("GCC unroll 8") for (int p = 0; p < a; p++)
+        _Pragma("GCC unroll 4") for (int t = 0; t < N; t++)
+            sum[p][t] = add ? vec_load(sums + p * WINOGRAD_SUMS + t * VEC_LANES) : vec_zero();
+    for (int r = 0; r < chunk->rows; r++, w += PANEL, v++, ask += 2 * PANEL) {
+        vec column[3], g[3];
+        vec_ask(ask, 0);
+        vec_ask(ask + PANEL, 0);
+        _Pragma("GCC unroll 3") for (int j = 0; j < 3; j++) {
+            _Pragma("GCC unroll 3") for (int i = 0; i < 3; i++) column[i] = vec_load(w + (i * 3 + j) * chunk->w_tap);
+            g[j] = weight_point(m, line, column);
+        }
+        _Pragma("GCC unroll 8") for (int p = 0; p < a; p++) {
+            const vec u = weight_point(m, p, g);
+            _Pragma("GCC unroll 4") for (int t = 0; t < N; t++)
+                sum[p][t] = vec_fma(u, vec_set1(v[p * V_POINT + t * PANEL]), sum[p][t]);
+        }
+    }
+    _Pragma("GCC unroll 8") for (int p = 0; p < a; p++)
+        _Pragma("GCC unroll 4") for (int t = 0; t < N; t++) vec_store(sums + p * WINOGRAD_SUMS + t * VEC_LANES, sum[p][t]);
+}
+
+/* All lines of points of F(4, 3). */
+VEC_INLINE void few_lines(const int N, const struct conv_chunk *chunk, const float *v, const float *w, float *sums, bool add) {
+    const float *ask = w + 9 * chunk->w_tap; /* the next chunk */
+    _Pragma("GCC unroll 6") for (int line = 0; line < 6; line++)
+        few_line(4, line, N, chunk, v, w, ask + line * chunk->rows * 2 * PANEL, sums, add);
+}
+
+static void few_4(const struct conv_chunk *chunk, const float *v, const float *w, float *sums, bool add) {
+    few_lines(4, chunk, v, w, sums, add);
+}
+static void few_2(const struct conv_chunk *chunk, const float *v, const float *w, float *sums, bool add) {
+    few_lines(2, chunk, v, w, sums, add);
+}
+static void few_1(const struct conv_chunk *chunk, const float *v, const float *w, float *sums, bool add) {
+    few_lines(1, chunk, v, w, sums, add);
+}
+
+static void few_output(const struct winograd_args *args, int first, int last, const float *v, float *sums) {
+    const struct conv_args *conv = args->conv;
+    const struct vec_activation activation = vec_activation(conv->activation);
+    const int tiles = args->end - args->first;
+    for (int c = first; c < last; c += VEC_LANES) {
+        for (int k = 0; k < conv->nchunks; k++) {
+            const struct conv_chunk *chunk = &conv->chunks[k];
+            const float *w = chunk->w + c / PANEL * conv->w_panel + c % PANEL;
+            for (int t = 0, n; t < tiles; t += n) {
+                const float *x = v + (k * 36 * WINOGRAD_FEW + t) * PANEL;
+                n = CONV_REGISTERS == 32 && tiles - t >= 4 ? 4 : tiles - t >= 2 ? 2 : 1;
+                (n == 4 ? few_4 : n == 2 ? few_2 : few_1)(chunk, x, w, sums + t * VEC_LANES, k > 0);
+            }
+        }
+        struct walk at = walk_from(args, args->first);
+        for (int t = 0; t < tiles; t++, walk_on(args, &at))
+            output_tile(4, conv, &activation, sums + t * VEC_LANES, WINOGRAD_SUMS, c, last, at.line, at.column,
+                        args->height - at.line, conv->width - at.column);
+    }
+}
+
 void VEC_NAME(winograd_output)(const struct winograd_args *args, int first, int last, const float *v, float *scratch) {
     float *u = scratch, *sums = scratch + (args->m + 2) * (args->m + 2) * WINOGRAD_U;
     const struct conv_args *conv = args->conv;
+    if (winograd_few(args)) {
+        few_output(args, first, last, v, scratch);
+        return;
+    }
     struct block b = block_at(conv, first, last, 0);
     while (b.first < last) {
         const bool ends = b.k1 == conv->nchunks;
