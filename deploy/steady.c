@@ -8,9 +8,10 @@
 
 static const double NEAR = .01;   /* of the target: near enough to go by accuracy */
 static const double MOVED = .01;  /* of the clock: worth another look */
-/* Weight of the latest frame in how slow frames are; while firmware holds the clock. */
+/* Weight of the latest frame in how slow frames are, which is their mean at first; while firmware holds the clock. */
 static const double FOLLOW = .05, FOLLOW_HELD = .3;
-static const double MOST = 2; /* times too slow, or too fast, that one frame may count as */
+/* Times too slow, or too fast, that one frame may count as. */
+static const double MOST = 1.2, MOST_HELD = 2;
 
 /* Blocks before `cut` at level `front`, the others at `back`. */
 struct rung {
@@ -29,7 +30,9 @@ struct steady {
     /* Frames take that many times what they should by the clock that is told: at each clock, and because firmware
      * holds it. */
     double slow[PROFILE_MAX_CLOCKS], held_slow;
+    double frames[PROFILE_MAX_CLOCKS]; /* that have said so */
     bool held;
+    double observed; /* of the last frame, what it took over what it should; 0: nothing */
 };
 
 /* ---- the ladder ------------------------------------------------------------ */
@@ -166,8 +169,27 @@ static double slow_at(const struct steady *s, double mhz) {
     return s->held_slow * (way == 0 ? s->slow[i] : s->slow[i] * (1 - way) + s->slow[i + 1] * way);
 }
 
+static void follow(double *slow, double observed, double weight, double most) {
+    *slow *= 1 + weight * (fmin(fmax(observed, 1 / most), most) - 1);
+}
+
+static void learn(struct steady *s) {
+    double way;
+    const int i = between(s, s->told, &way);
+    if (s->held) follow(&s->held_slow, s->observed, FOLLOW_HELD, MOST_HELD);
+    else
+        for (int k = 0; k <= (way > 0); k++) {
+            const double share = k ? way : 1 - way;
+            follow(&s->slow[i + k], s->observed, share * fmax(FOLLOW, 1 / (s->frames[i + k] + 2)), MOST);
+            s->frames[i + k] += share;
+        }
+}
+
 const struct plan *steady_choose(struct steady *s, const struct cpufreq_state *state) {
     const bool held = state->held & CPUFREQ_HELD;
+    /* A frame during which the clock moved tells of neither. */
+    if (s->observed > 0 && state->mhz == s->told && held == s->held) learn(s);
+    s->observed = 0;
     if (!held) s->held_slow = 1;
     s->held = held;
     s->told = state->mhz;
@@ -190,14 +212,5 @@ double steady_expected_ms(const struct steady *s) {
 }
 
 void steady_observe(struct steady *s, double ms) {
-    if (!(ms > 0) || !(s->clock > 0)) return;
-    const double off = fmin(fmax(ms / steady_expected_ms(s), 1 / MOST), MOST);
-    if (s->held) {
-        s->held_slow *= 1 + FOLLOW_HELD * (off - 1);
-        return;
-    }
-    double way;
-    const int i = between(s, s->told, &way);
-    s->slow[i] *= 1 + (1 - way) * FOLLOW * (off - 1);
-    if (way > 0) s->slow[i + 1] *= 1 + way * FOLLOW * (off - 1);
+    if (ms > 0 && s->clock > 0) s->observed = ms / steady_expected_ms(s);
 }

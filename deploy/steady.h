@@ -46,7 +46,8 @@ int steady_rungs(const struct steady *steady);
 /* The plan for that state of the clock; valid until the next call. Allocates nothing, and does
  * nothing if the state is as before. */
 const struct plan *steady_choose(struct steady *steady, const struct cpufreq_state *state);
-/* What a frame should take under the plan chosen last, and what one took. */
+/* What a frame should take under the plan chosen last, and what one took, which counts with the next choice, if the
+ * clock has not moved. */
 double steady_expected_ms(const struct steady *steady);
 void steady_observe(struct steady *steady, double ms);
 
