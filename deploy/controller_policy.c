@@ -203,7 +203,9 @@ static void review(struct controller *c, double now_s) {
     for (int s = 0; s < c->nstages; s++) {
         struct controller_slice *slice = &c->slice[s];
         bool full = c->choice[s].level == 0; /* measured itself */
-        bool eased = ease_held(slice, now_s) > wait_s(c), tried = now_s - slice->heavy_s > TRIAL_AFTER * patience_s(c);
+        bool tells = slice->contention.worst[c->choice[s].level] > 0; /* that it lasts: a trial is likely to fail */
+        bool eased = ease_held(slice, now_s) > wait_s(c);
+        bool tried = now_s - slice->heavy_s > (tells ? 2 : 1) * TRIAL_AFTER * patience_s(c);
         if (slice->heavy == 0 || (!full && !eased && !tried)) continue;
         if (eased) {
             c->undone = 0;

@@ -281,6 +281,7 @@ void estimate_ease_reset(struct estimate_ease *e) {
 bool estimate_ease_add(struct estimate_ease *e, int size, double now_s, int level, double sample) {
     if (!(sample >= 0 && isfinite(sample)) || !isfinite(now_s) || level < 0 || level >= PLAN_MAX_LEVELS) return false;
     if (level != e->level) {
+        if (level < e->level) e->worst[level] = fmax(e->worst[level], e->worst[e->level]);
         e->level = level;
         e->count = e->next = 0;
         e->eased = false;

@@ -143,7 +143,8 @@ bool estimate_spread_add(struct estimate_spread *spread, double sample);
  *
  * Whether something has become clearly smaller, without knowing how small it is
  * undisturbed: most of the latest samples (ESTIMATE_SPREAD_SHARE) are below
- * ESTIMATE_EASED of the largest median that there was at the same level. */
+ * ESTIMATE_EASED of the largest median that there was at the same level; or at the
+ * level before, if that was a narrower one: at a fuller one there is more of it. */
 enum { ESTIMATE_EASE = 40 };
 #define ESTIMATE_EASED 0.65
 

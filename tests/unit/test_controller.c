@@ -319,7 +319,7 @@ static void test_hidden_contention(void **state) {
         assert_true(o[CONTROLLER_EXACT].window.attainment >= 0.95);
         assert_true(o[CONTROLLER_EXACT].outside.attainment >= 0.99);
         assert_true(o[CONTROLLER_EXACT].full_s < 4);
-        assert_true(o[CONTROLLER_EXACT].switches <= 10);
+        assert_true(o[CONTROLLER_EXACT].switches <= 6);
     }
     bench_destroy(b);
 }

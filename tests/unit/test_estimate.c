@@ -249,7 +249,7 @@ static void test_ease(void **state) {
     assert_true(estimate_ease_held(&e, 200) == 0);
     for (int i = 0; i < 9; i++) estimate_ease_add(&e, 9, 200 + i, 3, 0); /* 0: nothing is left of it */
     close_to(estimate_ease_held(&e, 210), 4, 1e-9); /* from 206 on: of the two left one was small, too */
-    /* What is small at another level says nothing, until something larger was seen there. */
+    /* What is small at a narrower level says nothing, until something larger was seen there. */
     for (int i = 0; i < 20; i++) estimate_ease_add(&e, 9, 220 + i, 4, 4);
     assert_true(estimate_ease_held(&e, 240) == 0);
     /* But what there was at a level is remembered. */
@@ -257,6 +257,9 @@ static void test_ease(void **state) {
     close_to(estimate_ease_held(&e, 250), 2, 1e-9);
     for (int i = 0; i < 9; i++) estimate_ease_add(&e, 9, 250 + i, 3, 9); /* it was not gone */
     assert_true(estimate_ease_held(&e, 260) == 0);
+    /* A fuller one has no less of it. */
+    for (int i = 0; i < 9; i++) estimate_ease_add(&e, 9, 260 + i, 1, 5);
+    close_to(estimate_ease_held(&e, 270), 2, 1e-9);
     assert_false(estimate_ease_add(&e, 9, 261, 3, -1));
     assert_false(estimate_ease_add(&e, 9, 261, 3, NAN));
     assert_false(estimate_ease_add(&e, 9, INFINITY, 3, 1));
