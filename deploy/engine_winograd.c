@@ -5,7 +5,10 @@
 
 /* Floats of transformed input that a band should not exceed, and its tiles:
  * few waste time on transforming weights, many leave the caches. */
-enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 50, FEW = 8 };
+enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 50 };
+/* Tiles that a thread should have; channels above which transforming their weights twice
+ * takes longer than transforming a tile's input twice; channels that are computed together. */
+enum { FEW = 8, CHANNELS_PER_TILE = 14, BLOCK = WINOGRAD_OUT * PANEL };
 
 static int bands(int tiles, int m, int nchunks) {
     const int max = m == 4 ? BAND_MAX_4 : BAND_MAX_6;
@@ -92,8 +95,9 @@ enum status engine_winograd_memory(struct engine *e, struct err *err) {
 struct job {
     const struct engine *engine;
     const struct part *part;
-    struct winograd_args args; /* of the band that all threads share */
+    struct winograd_args args; /* but for the band */
     int tiles, nbands;
+    int blocks, shares; /* of channels */
 };
 
 static float *scratch_of(const struct job *j, int thread) { return j->engine->scratch + (size_t)thread * j->engine->scratch_each; }
@@ -109,25 +113,25 @@ static float *behind_v(const struct winograd_args *a, float *scratch) {
     return scratch + winograd_v_floats(a->m, a->end - a->first, a->conv->nchunks);
 }
 
+/* Channels [first, last) of the band. */
+static void run_channels(const struct job *j, int index, int first, int last, float *v) {
+    const struct winograd_args args = band(j, index);
+    j->engine->kernels->winograd_input(&args, 0, args.conv->nchunks, args.first, args.end, v);
+    j->engine->kernels->winograd_output(&args, first, last, v, behind_v(&args, v));
+}
+
 static void run_band(void *context, int task, int thread) {
     const struct job *j = context;
-    const struct winograd_args args = band(j, task);
-    float *v = scratch_of(j, thread);
-    j->engine->kernels->winograd_input(&args, 0, args.conv->nchunks, args.first, args.end, v);
-    j->engine->kernels->winograd_output(&args, j->part->first, j->part->now, v, behind_v(&args, v));
+    run_channels(j, task, j->part->first, j->part->now, scratch_of(j, thread));
 }
 
-static void run_input(void *context, int task, int thread) {
-    (void)thread;
+/* One of `shares` of the channels, of all bands. */
+static void run_share(void *context, int task, int thread) {
     const struct job *j = context;
-    j->engine->kernels->winograd_input(&j->args, task, task + 1, j->args.first, j->args.end, scratch_of(j, 0));
-}
-
-static void run_output(void *context, int task, int thread) {
-    const struct job *j = context;
-    const int first = j->part->first + task * WINOGRAD_OUT * PANEL, end = first + WINOGRAD_OUT * PANEL;
-    j->engine->kernels->winograd_output(&j->args, first, end < j->part->now ? end : j->part->now, scratch_of(j, 0),
-                                        behind_v(&j->args, scratch_of(j, thread)));
+    const int begin = j->part->first + j->blocks * task / j->shares * BLOCK;
+    const int end = j->part->first + j->blocks * (task + 1) / j->shares * BLOCK;
+    for (int b = 0; b < j->nbands; b++)
+        run_channels(j, b, begin, end < j->part->now ? end : j->part->now, scratch_of(j, thread));
 }
 
 void engine_winograd_run(const struct engine *e, const struct op *op, const struct part *part) {
@@ -137,17 +141,15 @@ void engine_winograd_run(const struct engine *e, const struct op *op, const stru
                     .args = {.conv = &part->conv, .m = part->m, .height = op->out->views[0].storage->h}};
     j.tiles = tiles_of(op, part->m);
     j.nbands = bands(j.tiles, part->m, part->conv.nchunks);
-    const int outputs = (part->now - part->first + WINOGRAD_OUT * PANEL - 1) / (WINOGRAD_OUT * PANEL);
-    /* Threads share out bands, each transforming all weights, rather than channels, each
-     * reading what the others transformed, unless tiles are too few. */
-    if (j.tiles >= FEW * threads) j.nbands = (j.nbands + threads - 1) / threads * threads;
-    if (j.nbands % threads == 0) {
-        engine_parallel(e, j.nbands, run_band, &j);
+    const int channels = part->now - part->first;
+    j.blocks = (channels + BLOCK - 1) / BLOCK;
+    j.shares = j.blocks < threads ? j.blocks : threads;
+    /* Threads share out bands, each transforming all weights, or else channels, each transforming
+     * all of the input: whichever is less. */
+    if (j.nbands < threads && (j.tiles < FEW * threads || channels > CHANNELS_PER_TILE * j.tiles)) {
+        engine_parallel(e, j.shares, run_share, &j);
         return;
     }
-    for (int b = 0; b < j.nbands; b++) {
-        j.args = band(&j, b);
-        engine_parallel(e, part->conv.nchunks, run_input, &j);
-        engine_parallel(e, outputs, run_output, &j);
-    }
+    j.nbands = (j.nbands + threads - 1) / threads * threads;
+    engine_parallel(e, j.nbands, run_band, &j);
 }
