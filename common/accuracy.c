@@ -111,7 +111,7 @@ static double fit_axis(struct fit *fit, int block, int axis, int ranks) {
                 total += sum[r];
                 n += count[r];
             }
-            if (n == 0) continue;
+            if (count[k] == 0) continue; /* as much as the rank before: what lies above is told by its own samples */
             double step = fmax(-total / n, -(increment[k] + change[k]));
             change[k] += step;
             for (int r = k; r < ranks; r++) sum[r] += step * count[r];

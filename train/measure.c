@@ -135,13 +135,14 @@ static enum status add_codecs(struct measure_set *plans, const struct model *mod
     return STATUS_OK;
 }
 
-/* Gives half the cuts of the plans from `first` on a codec of 8 or 4 bits. */
+/* Gives about two cuts of each plan from `first` on a codec of 8 or 4 bits; wherever
+ * levels change or not, so that the one does not pay for the other. */
 static void draw_codecs(struct measure_set *plans, int first, uint64_t seed) {
     struct random random = random_stream(seed, 0x636f6465, 0);
     for (int i = first; i < plans->n; i++) {
         struct plan *plan = plans->plans[i];
         for (int b = 1; b < plan->nblocks; b++)
-            if (plan->level[b] != plan->level[b - 1] && random_below(&random, 2))
+            if (random_below(&random, plan->nblocks - 1) < 2)
                 plan->codec[b] = (enum codec)(CODEC_Q8 + 2 * random_below(&random, (CODEC_COUNT - CODEC_Q8) / 2));
     }
 }

@@ -118,6 +118,26 @@ static void test_fit_recovers_the_costs(void **state) {
     accuracy_destroy(&a);
 }
 
+/* What no plan measured has costs what the finer codec, or the lower level, does. */
+static void test_fit_of_gaps(void **state) {
+    struct accuracy *fitted;
+    struct err err;
+    struct samples s = {0};
+    for (int k = 0; k < 8; k++) {
+        struct plan *plan = new_plan(0);
+        if (k % 2) plan->codec[1] = CODEC_Q8;
+        if (k / 2 % 2) plan->level[2] = LEVELS - 1;
+        add_sample(&s, plan, 0.9 - (k % 2 ? 0.01 : 0) - (k / 2 % 2 ? 0.1 : 0));
+    }
+    assert_int_equal(accuracy_create(&fitted, BLOCKS, LEVELS, &err), STATUS_OK);
+    assert_int_equal(accuracy_fit(fitted, s.sample, s.n, &err), STATUS_OK);
+    const double *codec = fitted->codec + CODEC_COUNT, *block = fitted->block + 2 * LEVELS;
+    for (int c = 0; c < CODEC_COUNT; c++) assert_true(fabs(codec[c] - (c < CODEC_Q8 ? 0 : 0.01)) < 1e-6);
+    for (int l = 0; l < LEVELS; l++) assert_true(fabs(block[l] - (l < LEVELS - 1 ? 0 : 0.1)) < 1e-6);
+    free_samples(&s);
+    accuracy_destroy(&fitted);
+}
+
 /* Measurements that rise with the level, or are noise, still give costs that
  * are never negative and never fall; the fit is no worse than any neighbour. */
 static void test_fit_of_noise(void **state) {
@@ -230,6 +250,7 @@ static void test_text_round_trip_and_slice(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fit_recovers_the_costs),
+        cmocka_unit_test(test_fit_of_gaps),
         cmocka_unit_test(test_fit_of_noise),
         cmocka_unit_test(test_text_round_trip_and_slice),
     };
