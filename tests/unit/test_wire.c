@@ -1,7 +1,9 @@
 #include "deploy/wire.h"
 
+#include "common/file.h"
 #include "deploy/codec.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -216,11 +218,36 @@ static void text_is_printable(void **unused) {
     free(bytes);
 }
 
+/* What fuzzing begins with has a message of each kind, and none that is left from another version. */
+static void fuzzing_begins_with_every_kind(void **unused) {
+    static const char folder[] = "tests/fuzz/corpus/wire";
+    int read[WIRE_KINDS] = { 0 };
+    DIR *list = opendir(folder);
+    assert_non_null(list);
+    for (struct dirent *entry; (entry = readdir(list));) {
+        char path[400];
+        uint8_t *bytes;
+        size_t length;
+        struct wire_message m;
+        struct err err;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (entry->d_name[0] == '.') continue;
+        assert_int_equal(file_read(path, WIRE_MAX_MESSAGE, &bytes, &length, NULL), STATUS_OK);
+        if (!wire_read(&m, bytes, length, &err)) read[m.kind]++;
+        else if (strstr(err.text, "version")) fail_msg("%s: %s", path, err.text);
+        free(bytes);
+    }
+    closedir(list);
+    for (int kind = WIRE_HELLO; kind < WIRE_KINDS; kind++)
+        if (!read[kind]) fail_msg("%s has no message of kind %d", folder, kind);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read), cmocka_unit_test(truncation_is_refused),
         cmocka_unit_test(mutations_stay_in_range), cmocka_unit_test(fields_must_agree),
         cmocka_unit_test(versions_are_told_apart), cmocka_unit_test(text_is_printable),
+        cmocka_unit_test(fuzzing_begins_with_every_kind),
     };
     return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }
