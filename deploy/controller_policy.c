@@ -8,7 +8,7 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
-enum { HORIZON = 10, QUEUE_BEGUN = 1 };
+enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
@@ -99,42 +99,39 @@ static struct traffic traffic_now(const struct controller *c, double now_s) {
     return t;
 }
 
-/* Solves for a deadline of `share` of the SLO.
- *
- * In a burst the queue grows by 1 - interval / bottleneck with every frame that
- * comes. The one HORIZON frames from now waits for ahead + HORIZON * (1 -
- * interval / bottleneck) others, so it takes
- *     sum + (ahead + HORIZON) * bottleneck - HORIZON * interval,
- * which is what the planner knows, with more frames queued and a later deadline. */
-static bool solve(struct controller *c, double share, struct traffic t, double utilisation, int ahead,
-                  struct planner_solution *solution) {
+/* Within `share` of the deadline, behind `ahead` others, with every stage and
+ * link busy for at most `utilisation` of the time between frames that come at
+ * `rate` (0: as fast as they are taken). */
+static struct planner_limits limits_for(const struct controller *c, double share, double rate, double utilisation,
+                                        int ahead) {
     double room_ms = c->config.slo_ms * share - c->spread.value;
-    struct planner_limits limits = {
+    return (struct planner_limits){
         .latency = room_ms > 0 ? (int64_t)(room_ms * 1e6) : 0,
-        .bottleneck = t.rate > 0 ? (int64_t)(utilisation / t.rate * 1e9) : PLANNER_UNLIMITED,
+        .bottleneck = rate > 0 ? (int64_t)(utilisation / rate * 1e9) : PLANNER_UNLIMITED,
         .cost = c->cost_max,
         .queued = ahead,
     };
-    if (planner_solve(c->planner, &limits, solution, NULL)) return false;
-    bool feasible = solution->outcome == PLANNER_FEASIBLE;
-    for (int frames = HORIZON; feasible && t.recent > 0 && frames > 0; frames /= 2) { /* as far as can be */
+}
+
+static bool feasible(struct controller *c, const struct planner_limits *limits, struct planner_solution *solution) {
+    return !planner_solve(c->planner, limits, solution, NULL) && solution->outcome == PLANNER_FEASIBLE;
+}
+
+/* A burst comes faster than any plan can keep up with. The queue grows by 1 -
+ * interval / bottleneck with every frame that comes. The one HORIZON frames from
+ * now waits for ahead + HORIZON * (1 - interval / bottleneck) others, so it takes
+ *     sum + (ahead + HORIZON) * bottleneck - HORIZON * interval,
+ * which is what the planner knows, with more frames queued and a later deadline.
+ * As many frames from now as can be. */
+static bool endure(struct controller *c, struct planner_limits limits, double recent,
+                   struct planner_solution *solution) {
+    for (int frames = HORIZON; frames > 0; frames /= 2) {
         struct planner_limits later = limits;
-        struct planner_solution s;
         later.queued += frames;
-        later.latency += (int64_t)(frames / t.recent * 1e9);
-        if (planner_solve(c->planner, &later, &s, NULL)) return false;
-        if (s.outcome != PLANNER_FEASIBLE) continue;
-        if (s.value.cost > solution->value.cost) *solution = s;
-        break;
+        later.latency += (int64_t)(frames / recent * 1e9);
+        if (feasible(c, &later, solution)) return true;
     }
-    if (solution->outcome == PLANNER_FEASIBLE || limits.bottleneck == PLANNER_UNLIMITED) return true;
-    /* A burst comes faster than any plan can keep up with, yet its end may be
-     * in time: what is queued already is counted, so let it queue. */
-    struct planner_solution patient;
-    limits.bottleneck = PLANNER_UNLIMITED;
-    if (planner_solve(c->planner, &limits, &patient, NULL)) return false;
-    if (patient.outcome == PLANNER_FEASIBLE) *solution = patient;
-    return true;
+    return false;
 }
 
 /* Relief that did not last was planned too tightly: each time within a while
@@ -217,20 +214,39 @@ static void review(struct controller *c, double now_s) {
     if (c->stale) controller_fill_times(c);
 }
 
+/* A plan within `share` of the deadline: with room to drain what is queued, if
+ * that can be; or so that a burst's end, or else what is queued, is in time. */
+static bool solve_within(struct controller *c, double share, struct traffic t, int ahead, struct planner_solution *s) {
+    double rate = fmax(t.rate, t.recent), most = c->config.utilisation;
+    struct planner_limits draining = limits_for(c, share, rate, RELIEF_UTILISATION * most, ahead),
+                          lasting = limits_for(c, share, rate, most, ahead),
+                          late = limits_for(c, share, t.rate, most, ahead),
+                          patient = limits_for(c, share, 0, most, ahead);
+    if (feasible(c, &draining, s) || feasible(c, &lasting, s)) return true;
+    if (t.recent > 0 && (endure(c, late, t.recent, s) || feasible(c, &late, s))) return true;
+    return feasible(c, &patient, s);
+}
+
+/* The plan for relief, as early as can be, or else the fastest; false: none can be had. */
+static bool solve_relief(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
+    struct traffic t = traffic_now(c, now_s);
+    for (double share = relief_share(c, now_s); share < 1; share += c->config.margin)
+        if (solve_within(c, share, t, ahead, s)) return true;
+    struct planner_limits limits = limits_for(c, 1, t.rate, c->config.utilisation, ahead);
+    return !planner_solve(c->planner, &limits, s, NULL);
+}
+
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    struct traffic traffic = traffic_now(c, now_s);
-    double share = relief_share(c, now_s), drain = traffic.recent > 0 ? 1 : RELIEF_UTILISATION;
-    if (!solve(c, share, traffic, drain * c->config.utilisation, ahead, &s)) return;
-    if (s.outcome != PLANNER_FEASIBLE && !solve(c, share, traffic, c->config.utilisation, ahead, &s)) return;
+    if (!solve_relief(c, now_s, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
-    bool feasible = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
+    bool enough = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
     /* Where nothing is fast enough, go on up for any gain, but sideways or down
      * for a clear one only: estimates waver. */
     double least = s.value.cost > now.cost ? 1 : LEAST_SPEEDUP;
     bool faster = (double)s.value.latency < least * (double)now.latency;
-    if (!feasible && !faster && !too_costly) return;
+    if (!enough && !faster && !too_costly) return;
     bool undoes = false;
     if (c->restored_s >= 0 && s.value.cost > now.cost) {
         undoes = now_s - c->restored_s < FAILED_WITHIN * patience_s(c);
@@ -239,15 +255,41 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
     note_relief(c, now_s, s.choice, undoes);
     c->relieved_s = now_s;
     c->relieved++;
-    switch_to(c, now_s, s.choice, feasible ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
+    switch_to(c, now_s, s.choice, enough ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
               in_flight);
+}
+
+/* A plan to go back to: the frames that came lately, a burst before a silence
+ * among them, would have been in time with it, too. The larger the bottleneck,
+ * the longer their waits: so the largest that leaves enough of the deadline. */
+static bool solve_room(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
+    double rate = traffic_now(c, now_s).rate;
+    struct planner_limits limits = limits_for(c, 1 - 1.5 * c->config.margin, rate, 0.95 * c->config.utilisation, ahead);
+    if (!feasible(c, &limits, s)) return false;
+    if (!c->config.paced) return true;
+    int64_t deadline = limits.latency, too_large = s->value.bottleneck, small_enough = 0;
+    bool found = false;
+    for (int i = 0; i < REPLAYS; i++) {
+        int64_t most = i ? (too_large + small_enough) / 2 : too_large;
+        struct planner_solution other;
+        limits.bottleneck = most;
+        limits.latency = deadline - (int64_t)(estimate_rate_wait(&c->arrivals, (double)most * 1e-9) * 1e9);
+        if (limits.latency > 0 && feasible(c, &limits, &other)) {
+            *s = other;
+            found = true;
+            if (i == 0) break;
+            small_enough = most;
+        } else {
+            too_large = most;
+        }
+    }
+    return found;
 }
 
 static bool room_for_more(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct planner_value now = value_of(c, c->choice, ahead);
     if (ahead > c->nstages) return false; /* first things first */
-    if (!solve(c, 1 - 1.5 * c->config.margin, traffic_now(c, now_s), 0.95 * c->config.utilisation, ahead, s)) return false;
-    if (s->outcome != PLANNER_FEASIBLE || s->value.cost >= now.cost) return false;
+    if (!solve_room(c, now_s, ahead, s) || s->value.cost >= now.cost) return false;
     return s->value.cost == 0 || (double)(now.cost - s->value.cost) >= LEAST_GAIN * PLANNER_COST_ONE;
 }
 
@@ -312,7 +354,7 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     struct planner_value now = value_of(c, c->choice, ahead), flowing = value_of(c, c->choice, 0);
     struct traffic traffic = traffic_now(c, now_s);
     double recent = traffic.recent;
-    if (recent > 0 && ahead >= QUEUE_BEGUN) /* see solve() */
+    if (recent > 0 && ahead >= QUEUE_BEGUN) /* see endure() */
         now.latency += HORIZON * (now.bottleneck - (int64_t)(1e9 / recent));
     if (expected_ms(c, &now) <= limit_ms && now.cost <= c->cost_max) {
         c->risk_from = -1;
@@ -324,7 +366,7 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     /* Estimates are steady by themselves; a queue may be a hiccup that passes,
      * unless frames come faster than the slowest stage takes them. */
     bool only_queue = expected_ms(c, &flowing) <= limit_ms && now.cost <= c->cost_max;
-    bool grows = (double)flowing.bottleneck * 1e-9 * traffic.rate > 1;
+    bool grows = (double)flowing.bottleneck * 1e-9 * traffic.rate > c->config.utilisation;
     for (int s = 0; s < c->nstages; s++) grows &= c->slice[s].slowdown.ratio.doubted == 0;
     if (only_queue && recent == 0 && !grows && c->narrivals - c->risk_from < c->config.trigger_frames) return;
     relieve(c, now_s, ahead, in_flight);

@@ -256,6 +256,19 @@ double estimate_rate_recent(const struct estimate_rate *r, double now_s) {
     return count > ESTIMATE_RECENT || silence ? rate_over(r, now_s, count) : 0;
 }
 
+double estimate_rate_wait(const struct estimate_rate *r, double service_s) {
+    double longest[ESTIMATE_EVENTS], wait = 0, last = 0;
+    for (int i = 0; i < r->count; i++) { /* longest first */
+        double at = r->at_s[(r->next + ESTIMATE_EVENTS - r->count + i) % ESTIMATE_EVENTS];
+        wait = i ? fmax(0, wait + service_s - (at - last)) : 0;
+        last = at;
+        int k = i;
+        for (; k > 0 && longest[k - 1] < wait; k--) longest[k] = longest[k - 1];
+        longest[k] = wait;
+    }
+    return r->count ? longest[(int)(ESTIMATE_WAIT_SHARE * r->count)] : 0;
+}
+
 /* ---- a spread ---- */
 
 void estimate_spread_reset(struct estimate_spread *s) {

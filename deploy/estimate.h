@@ -122,6 +122,10 @@ double estimate_rate_per_s(const struct estimate_rate *rate, double now_s);
 /* Likewise over the latest ESTIMATE_RECENT + 1, or those behind a silence,
  * ESTIMATE_BURST at least: a burst's own rate, if less sure. */
 double estimate_rate_recent(const struct estimate_rate *rate, double now_s);
+/* What the latest events would have had to wait, had a server taken `service_s`
+ * for each, one after the other: all but the longest ESTIMATE_WAIT_SHARE. */
+#define ESTIMATE_WAIT_SHARE 0.05
+double estimate_rate_wait(const struct estimate_rate *rate, double service_s);
 
 /* ---- a spread ----------------------------------------------------------------------
  *

@@ -229,6 +229,22 @@ static void test_recent_rate(void **state) {
     close_to(estimate_rate_recent(&r, 20.06), 50, 1e-6);
 }
 
+static void test_waits(void **state) {
+    struct estimate_rate r;
+    estimate_rate_reset(&r);
+    close_to(estimate_rate_wait(&r, 1), 0, 0);
+    for (int i = 0; i < 100; i++) estimate_rate_add(&r, 0.1 * i);
+    close_to(estimate_rate_wait(&r, 0.1 - 1e-9), 0, 0);
+    /* a queue grows by .02 with each; that of the event with three behind it */
+    close_to(estimate_rate_wait(&r, 0.12), 0.02 * (ESTIMATE_EVENTS - 1 - 3), 1e-9);
+    /* a burst of ten, and a silence in which its queue clears */
+    for (int i = 0; i < 10; i++) estimate_rate_add(&r, 20 + 0.01 * i);
+    for (int i = 0; i < 20; i++) estimate_rate_add(&r, 30 + 0.1 * i);
+    close_to(estimate_rate_wait(&r, 0.05), 0.04 * 6, 1e-9);
+    for (int i = 0; i < ESTIMATE_EVENTS; i++) estimate_rate_add(&r, 40 + 0.1 * i); /* it is long ago */
+    close_to(estimate_rate_wait(&r, 0.05), 0, 0);
+}
+
 static void test_spread(void **state) {
     struct estimate_spread s;
     estimate_spread_reset(&s);
@@ -280,6 +296,7 @@ int main(void) {
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_haste),
         cmocka_unit_test(test_recent_rate),
+        cmocka_unit_test(test_waits),
         cmocka_unit_test(test_spread),
         cmocka_unit_test(test_ease),
     };
