@@ -67,6 +67,11 @@ size_t codec_raw_size(enum codec codec, int c, int hw) {
     return (size_t)a.spans * (AFFINE_HEADER + span_bytes(a));
 }
 
+bool codec_is_smaller(enum codec codec, enum codec other) {
+    size_t size = codec_raw_size(codec, 1, 1024), before = codec_raw_size(other, 1, 1024);
+    return size < before || (size == before && codec % 2 > other % 2); /* odd ones: with zlib */
+}
+
 size_t codec_bound(enum codec codec, int c, int hw) {
     size_t raw = codec_raw_size(codec, c, hw);
     return quantize_form(codec).zlib ? compressBound(raw) : raw;

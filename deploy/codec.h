@@ -21,6 +21,7 @@
 #include "common/err.h"
 #include "common/plan.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ struct codec_state;
 enum status codec_create(struct codec_state **state, struct err *err) MUST_CHECK;
 void codec_destroy(struct codec_state **state);
 
+/* Whether `codec` makes less of a map than `other`: fewer bits a value, or the same with zlib. */
+bool codec_is_smaller(enum codec codec, enum codec other);
 /* Bytes of the uncompressed form. */
 size_t codec_raw_size(enum codec codec, int c, int hw);
 /* No encoding of a map of this shape is longer. */

@@ -27,13 +27,30 @@ void outlet_put(struct outlet *o, uint64_t seq, uint32_t attempt, struct packet 
     packet_move(&w->packet, packet);
 }
 
+struct outlet_waiting *outlet_waiting(struct outlet *o, int i) {
+    return i < o->nwaiting ? &o->waiting[(o->first + i) % OUTLET_ROOM] : NULL;
+}
+
+bool outlet_pressing(const struct outlet *o, double now_s) {
+    if (o->nwaiting == 0) return false;
+    int frames = 0;
+    size_t bytes = 0, next;
+    packet_bytes(&o->waiting[o->first].packet, &next);
+    for (int i = 0; i < o->nsent; i++) {
+        if (now_s - o->sent[i].sent_s > OUTLET_LOST_S) continue;
+        frames++;
+        bytes += o->sent[i].bytes;
+    }
+    return frames < OUTLET_AHEAD || bytes + next <= OUTLET_BYTES;
+}
+
 static void note_sent(struct outlet *o, const struct outlet_waiting *w, size_t bytes) {
     if (o->nsent == OUTLET_ROOM) memmove(o->sent, o->sent + 1, (size_t)--o->nsent * sizeof *o->sent);
     o->sent[o->nsent++] = (struct outlet_sent){ w->seq, w->attempt, (uint32_t)bytes, log_now_s() };
 }
 
 void outlet_flush(struct outlet *o, struct channel *channel, const struct channel_peer *to) {
-    while (o->nwaiting) {
+    while (outlet_pressing(o, log_now_s())) {
         struct outlet_waiting *w = &o->waiting[o->first];
         size_t bytes;
         packet_bytes(&w->packet, &bytes);

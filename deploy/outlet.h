@@ -12,7 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { OUTLET_ROOM = 64 };
+/* What is handed over lies in sockets' buffers and can no longer be changed. So
+ * while OUTLET_AHEAD frames, or OUTLET_BYTES of smaller ones, have not been
+ * acknowledged, the others wait here; but not for what has been out for longer
+ * than OUTLET_LOST_S: it may never be. */
+enum { OUTLET_ROOM = 64, OUTLET_AHEAD = 2, OUTLET_BYTES = 32 << 10 };
+#define OUTLET_LOST_S 0.5
 
 struct outlet {
     struct outlet_waiting {
@@ -37,6 +42,10 @@ void outlet_clear(struct outlet *outlet);
 /* Takes the packet over; if there is no room the frame that waits longest is
  * dropped (it will be sent again from the source). */
 void outlet_put(struct outlet *outlet, uint64_t seq, uint32_t attempt, struct packet *packet);
+/* The i-th packet that waits, the next one to be sent first; NULL: there are fewer. */
+struct outlet_waiting *outlet_waiting(struct outlet *outlet, int i);
+/* Something waits, and may be sent as soon as the channel takes it. */
+bool outlet_pressing(const struct outlet *outlet, double now_s);
 /* Sends what can be sent now; packets for a peer that is gone are dropped. */
 void outlet_flush(struct outlet *outlet, struct channel *channel, const struct channel_peer *to);
 struct outlet_sample {

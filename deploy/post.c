@@ -113,6 +113,14 @@ void post_flush(struct post *p, struct channel *listener, const struct channel_p
         if (p->next[i].channel) outlet_flush(&p->next[i].outlet, p->next[i].channel, NULL);
 }
 
+void post_recode(struct post *p, uint64_t before, struct recoder *recoder, enum codec codec) {
+    for (int i = 0; i < p->assign.nnext; i++) {
+        struct outlet_waiting *w;
+        for (int k = 0; (w = outlet_waiting(&p->next[i].outlet, k)); k++)
+            if (w->seq < before) recode(recoder, &w->packet, codec);
+    }
+}
+
 void post_forget(struct post *p) {
     outlet_clear(&p->results);
     for (int i = 0; i < p->assign.nnext; i++) outlet_clear(&p->next[i].outlet);

@@ -5,6 +5,7 @@
 
 #include "common/err.h"
 #include "deploy/outlet.h"
+#include "deploy/recode.h"
 #include "deploy/transport.h"
 #include "deploy/wire.h"
 
@@ -47,6 +48,8 @@ int post_watch(struct post *post);
 void post_put(struct post *post, int next, uint64_t seq, uint32_t attempt, struct packet *packet);
 /* Sends what can be sent now; results through the listener to the runner. */
 void post_flush(struct post *post, struct channel *listener, const struct channel_peer *runner);
+/* Frames numbered below `before` that wait for the next stage's links are coded anew, see deploy/recode.h. */
+void post_recode(struct post *post, uint64_t before, struct recoder *recoder, enum codec codec);
 /* Forgets what waits. */
 void post_forget(struct post *post);
 bool post_acknowledge(struct post *post, uint64_t seq, uint32_t attempt, double now_s, struct outlet_sample *sample);

@@ -193,7 +193,7 @@ static void pause_until(struct runner *r, double ms) {
         items[n++] = (zmq_pollitem_t){ channel_monitor(r->peers[i].channel), 0, ZMQ_POLLIN, 0 };
     }
     for (int i = 0; i < r->npeers; i++)
-        if (r->peers[i].up && r->peers[i].outlet.nwaiting) items[n - 2 * (r->npeers - i)].events |= ZMQ_POLLOUT;
+        if (r->peers[i].up && outlet_pressing(&r->peers[i].outlet, log_now_s())) items[n - 2 * (r->npeers - i)].events |= ZMQ_POLLOUT;
     zmq_poll(items, n, ms <= 0 ? 0 : ms < TICK_MS ? (long)ceil(ms) : TICK_MS);
     if (r->metrics) metrics_serve(r->metrics, runner_write_metrics, r);
 }

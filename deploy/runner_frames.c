@@ -169,30 +169,43 @@ static enum status read_bytes(struct frame *f, struct err *err) {
     return status;
 }
 
-/* The plan has changed: frames sent before that wait at a stage need not hold
- * the others up at a level that is too low now. What they run at is a mixture
- * of two plans, and may cost more accuracy than either. */
-static void relieve_sent(struct runner *r, const struct frame *f) {
+/* The plan has changed: frames sent before `before` that wait at a stage need
+ * not hold the others up at a level that is too low now, or for a slow link. What
+ * they run at is a mixture of two plans, and may cost more accuracy than either. */
+static void relieve_sent(struct runner *r, const struct wire_choice *choice, int64_t before) {
     if (r->sent.count == 0) return;
     const struct layout_places *places = &r->layout->places;
     for (int s = 0; s < places->nstages; s++) {
-        if (f->choice[s].level == 0) continue;
         struct wire_message m = { .kind = WIRE_RELIEVE, .session = r->session,
-                                  .relieve = { .layout = r->layout->number, .before = (uint64_t)f->seq,
-                                               .level = f->choice[s].level } };
+                                  .relieve = { .layout = r->layout->number, .before = (uint64_t)before,
+                                               .level = choice[s].level,
+                                               .codec = s + 1 < places->nstages ? choice[s + 1].codec : CODEC_F32 } };
         for (int i = 0; i < places->stage[s].count; i++)
             channel_say(r->peers[places->stage[s].worker[i]].channel, NULL, &m);
     }
 }
 
+/* The plan for frames from number `seq` on, `waiting` of them. */
+static void choose(struct runner *r, int64_t seq, int waiting, struct wire_choice *choice) {
+    const char *reason;
+    governor_choose(r->layout->governor, log_now_s(), waiting, r->sent.count, choice, &reason);
+    if (!reason[0]) return;
+    log_info("%s", reason);
+    r->switches++;
+    relieve_sent(r, choice, seq);
+}
+
+/* What has been heard may call for another plan before there is a frame to send it with. */
+static void reconsider(struct runner *r) {
+    struct wire_choice choice[WIRE_MAX_STAGES];
+    const struct frame *head = frame_queue_head(&r->waiting);
+    choose(r, head ? head->seq : r->next_seq, (int)r->waiting.count, choice);
+}
+
 static enum status transmit(struct runner *r, struct frame *f, struct err *err) {
     struct wire_message m = { .kind = WIRE_FRAME, .session = r->session };
-    const char *reason;
     runner_route(r, r->layout, f);
-    governor_choose(r->layout->governor, log_now_s(), (int)r->waiting.count + 1, r->sent.count, f->choice, &reason);
-    if (reason[0]) log_info("%s", reason);
-    r->switches += reason[0] != '\0';
-    if (reason[0]) relieve_sent(r, f);
+    choose(r, f->seq, (int)r->waiting.count + 1, f->choice);
     m.frame.seq = (uint64_t)f->seq;
     m.frame.attempt = f->attempt + 1;
     m.frame.layout = f->layout;
@@ -219,6 +232,7 @@ static enum status transmit(struct runner *r, struct frame *f, struct err *err) 
 }
 
 enum status runner_send(struct runner *r, struct err *err) {
+    uint64_t order = r->order;
     while (!r->stopping && runner_ready(r) && r->storing.count < AHEAD) {
         const struct frame *head = frame_queue_head(&r->waiting);
         if (!head) break;
@@ -240,6 +254,8 @@ enum status runner_send(struct runner *r, struct err *err) {
         }
         if (status) return status;
     }
+    if (r->informed && order == r->order && r->sent.count && runner_ready(r)) reconsider(r);
+    r->informed = false;
     for (int i = 0; i < r->npeers; i++)
         if (r->peers[i].up) outlet_flush(&r->peers[i].outlet, r->peers[i].channel, NULL);
     return STATUS_OK;
@@ -312,6 +328,7 @@ static void inform_governor(struct runner *r, const struct frame *f, const struc
     if (first->bytes) governor_source_link(r->layout->governor, now_s, first);
     first->bytes = 0;
     governor_frame(r->layout->governor, now_s, result);
+    r->informed = true;
 }
 
 static enum status on_result(struct runner *r, struct peer *peer, const struct wire_message *m, struct err *err) {
@@ -372,7 +389,10 @@ static void hear_news(struct runner *r, int peer, double now_s) {
     p->told = false;
     for (int s = 0; p->news.bytes && p->news_layout == r->layout->number && s + 1 < places->nstages; s++)
         for (int i = 0; i < places->stage[s].count; i++)
-            if (places->stage[s].worker[i] == peer) governor_link(r->layout->governor, s + 1, &p->news);
+            if (places->stage[s].worker[i] == peer) {
+                governor_link(r->layout->governor, s + 1, &p->news);
+                r->informed = true;
+            }
     p->news.bytes = 0;
 }
 

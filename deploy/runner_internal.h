@@ -78,6 +78,7 @@ struct runner {
     struct frame_set storing;
     struct reorder results; /* of --json: printed in the order of the frames */
     uint64_t order;    /* of the latest sending */
+    bool informed;     /* the governor has heard something since then */
     double typical_ms; /* in the pipeline: follows the slow ones */
 
     struct tally tally;

@@ -2,6 +2,7 @@
 
 #include "common/random.h"
 #include "deploy/codec.h"
+#include "deploy/outlet.h"
 
 #include <assert.h>
 #include <float.h>
@@ -262,8 +263,17 @@ static void log_line(const struct simulation *s, double now_s, const char *line)
     if (s->config->log && line[0]) s->config->log(s->config->log_context, now_s, line);
 }
 
+/* Where in the queue of the link into a stage; -1: not there. */
+static int place_on_link(const struct simulation *s, int stage, int slot) {
+    const struct server *link = &s->links[stage];
+    for (int i = 0; i < link->count; i++)
+        if (link->queue[(link->first + i) % s->config->credits] == slot) return i;
+    return -1;
+}
+
 /* Frames under way take over the higher levels of a new plan at the stages
- * that they have not reached yet. */
+ * that they have not reached yet, and its codecs where these make them smaller
+ * and they have not been handed over to the link. */
 static void relieve(struct simulation *s, const struct plan *plan) {
     const struct simulate_config *c = s->config;
     for (int i = 0; i < c->credits; i++) {
@@ -271,6 +281,9 @@ static void relieve(struct simulation *s, const struct plan *plan) {
         for (int k = slot->reached; slot->frame >= 0 && k < c->nstages; k++) {
             struct controller_report *r = &slot->reports[k];
             int level = plan->level[c->stages[k].first_block];
+            enum codec codec = plan->codec[c->stages[k].first_block];
+            bool here = k > slot->reached || place_on_link(s, k, i) >= OUTLET_AHEAD;
+            if (k > 0 && here && codec_is_smaller(codec, r->codec)) r->codec = codec;
             if (level <= r->level) continue;
             r->level = level;
             if (k + 1 < c->nstages && r[1].incoming < level) r[1].incoming = level;
@@ -278,13 +291,17 @@ static void relieve(struct simulation *s, const struct plan *plan) {
     }
 }
 
+static struct controller_decision decide(struct simulation *s, double now_s) {
+    struct controller_decision d = controller_decide(s->controller, now_s, s->next_due - s->next_sent, s->in_flight);
+    log_line(s, now_s, d.reason);
+    if (d.changed) relieve(s, d.plan);
+    return d;
+}
+
 static void send(struct simulation *s, double now_s) {
     const struct simulate_config *c = s->config;
     while (s->next_sent < s->next_due && s->in_flight < c->credits) {
-        struct controller_decision d =
-            controller_decide(s->controller, now_s, s->next_due - s->next_sent, s->in_flight);
-        log_line(s, now_s, d.reason);
-        if (d.changed) relieve(s, d.plan);
+        struct controller_decision d = decide(s, now_s);
         int i = 0;
         while (s->slots[i].frame >= 0) i++;
         struct slot *slot = &s->slots[i];
@@ -337,7 +354,8 @@ static void computed(struct simulation *s, double now_s, int stage, int i) {
     schedule(s, stored_s, STORED, 0, slot->frame);
     slot->frame = -1;
     s->in_flight--;
-    send(s, now_s);
+    if (s->next_sent < s->next_due) send(s, now_s);
+    else if (s->in_flight > 0) decide(s, now_s);
 }
 
 /* The threads that receive and send sleep between frames, too; what both wait

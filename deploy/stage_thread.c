@@ -3,6 +3,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/pool.h"
+#include "deploy/codec.h"
 #include "deploy/stage.h"
 #include "deploy/store.h"
 
@@ -52,11 +53,8 @@ struct stage_thread {
     struct outcome_node *outcomes, **last_outcome;
     bool stop;
     uint32_t link_bytes, link_us;
-    struct {
-        uint64_t session, before;
-        uint32_t layout;
-        int level;
-    } relief;
+    uint64_t relief_session;
+    struct wire_relieve relief;
 };
 
 static void free_job(struct job *job) {
@@ -157,13 +155,15 @@ static void run_frame(struct stage_thread *t, const struct job *job, struct outc
 static void relieve(const struct stage_thread *t, struct job *job) {
     struct wire_frame *f = &job->message.frame;
     const struct stage *stage = t->stage[job->slot];
-    if (job->message.session != t->relief.session || f->layout != t->relief.layout || f->seq >= t->relief.before ||
+    if (job->message.session != t->relief_session || f->layout != t->relief.layout || f->seq >= t->relief.before ||
         f->stage >= f->nstages || !stage)
         return;
+    struct wire_choice *next = f->stage + 1 < f->nstages ? &f->choice[f->stage + 1] : NULL;
+    if (next && codec_is_smaller((enum codec)t->relief.codec, (enum codec)next->codec)) next->codec = t->relief.codec;
     if (t->relief.level >= stage_levels(stage) || f->choice[f->stage].level >= t->relief.level) return;
-    if (!stage_has_variants(stage)) f->choice[f->stage].level = (uint8_t)t->relief.level;
+    if (!stage_has_variants(stage)) f->choice[f->stage].level = t->relief.level;
     else /* one variant at all stages: only the first can choose another one */
-        for (int i = 0; f->stage == 0 && i < f->nstages; i++) f->choice[i].level = (uint8_t)t->relief.level;
+        for (int i = 0; f->stage == 0 && i < f->nstages; i++) f->choice[i].level = t->relief.level;
 }
 
 static void push_outcome(struct stage_thread *t, struct outcome_node *node) {
@@ -374,12 +374,10 @@ enum status stage_thread_frame(struct stage_thread *t, int slot, struct packet *
     return status;
 }
 
-void stage_thread_relieve(struct stage_thread *t, uint64_t session, uint32_t layout, uint64_t before, int level) {
+void stage_thread_relieve(struct stage_thread *t, uint64_t session, const struct wire_relieve *relieve) {
     pthread_mutex_lock(&t->mutex);
-    t->relief.session = session;
-    t->relief.layout = layout;
-    t->relief.before = before;
-    t->relief.level = level;
+    t->relief_session = session;
+    t->relief = *relieve;
     pthread_mutex_unlock(&t->mutex);
 }
 

@@ -40,9 +40,9 @@ enum status stage_thread_measure(struct stage_thread *thread, int slot, uint32_t
  * it. STATUS_LIMIT: `most` frames wait already. */
 enum status stage_thread_frame(struct stage_thread *thread, int slot, struct packet *packet,
                                const struct wire_message *message, int most, struct err *err) MUST_CHECK;
-/* Frames of a session and layout numbered below `before`, waiting or to come, run at
- * `level` at least; a level that the slice does not have changes nothing. */
-void stage_thread_relieve(struct stage_thread *thread, uint64_t session, uint32_t layout, uint64_t before, int level);
+/* Does what `relieve` says for frames of that session and layout, waiting or to
+ * come; a level that the slice does not have changes nothing. */
+void stage_thread_relieve(struct stage_thread *thread, uint64_t session, const struct wire_relieve *relieve);
 /* Forgets the frames that wait, and outcomes of frames not yet collected: those
  * of one layout, or of all (NULL). The one being computed still comes. */
 void stage_thread_clear(struct stage_thread *thread, const uint32_t *layout);

@@ -218,6 +218,7 @@ static void fields(struct cursor *k, struct wire_message *m) {
         U32(m->relieve.layout, UINT32_MAX);
         U64(m->relieve.before);
         U8(m->relieve.level, PLAN_MAX_LEVELS - 1);
+        U8(m->relieve.codec, CODEC_COUNT - 1);
         break;
     case WIRE_MEASURE:
     case WIRE_MEASURED: U32(m->measure.layout, UINT32_MAX); break;

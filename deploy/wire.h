@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 4,
+    WIRE_VERSION = 5,
     WIRE_MAX_STAGES = 64,
     WIRE_MAX_REPLICAS = 8, /* workers of one stage */
     WIRE_POSTS = 2,        /* of one worker, at a time */
@@ -179,12 +179,14 @@ struct wire_ack {
     uint32_t attempt;
 };
 
-/* The plan has gone up behind frames already sent: those numbered below
- * `before` that still wait at the stage run at `level`, or their own if that is higher. */
+/* The plan has changed behind frames already sent: those numbered below
+ * `before` that still wait at the stage run at `level`, or their own if that is
+ * higher; those that have not yet left it leave it by `codec`, where that makes them smaller. */
 struct wire_relieve {
     uint32_t layout;
     uint64_t before;
     uint8_t level;
+    uint8_t codec; /* of the link to the next stage */
 };
 
 struct wire_failed {

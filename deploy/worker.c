@@ -46,6 +46,7 @@ struct worker {
     struct channel *listener;
     struct store *store;
     struct stage_thread *thread;
+    struct recoder *recoder;
     int signal_fd;
     uint64_t incarnation, dropped;
     double warned_s; /* of messages that are none: once a second at most */
@@ -420,6 +421,12 @@ static void on_ack(struct worker *w, const struct wire_message *m) {
     }
 }
 
+static void on_relieve(struct worker *w, const struct wire_message *m) {
+    stage_thread_relieve(w->thread, m->session, &m->relieve);
+    struct post *p = post_in(w, m->relieve.layout);
+    if (p) post_recode(p, m->relieve.before, w->recoder, (enum codec)m->relieve.codec);
+}
+
 /* ---- messages ---- */
 
 static void on_message(struct worker *w, const struct channel_peer *from, struct packet *packet) {
@@ -456,9 +463,7 @@ static void on_message(struct worker *w, const struct channel_peer *from, struct
     case WIRE_CHUNK: on_chunk(w, &m); break;
     case WIRE_MEASURE: on_measure(w, m.measure.layout); break;
     case WIRE_ACK: on_ack(w, &m); break;
-    case WIRE_RELIEVE:
-        stage_thread_relieve(w->thread, m.session, m.relieve.layout, m.relieve.before, m.relieve.level);
-        break;
+    case WIRE_RELIEVE: on_relieve(w, &m); break;
     case WIRE_BYE:
         log_info("the run has ended: %llu frames", (unsigned long long)w->frames);
         end_session(w);
@@ -523,14 +528,15 @@ static void sleep_until_needed(struct worker *w) {
         { channel_monitor(w->listener), 0, ZMQ_POLLIN, 0 },
     };
     int n = 4;
+    double now_s = log_now_s();
     bool retry = false; /* a listener cannot tell when there is room again */
     for (int i = 0; i < WIRE_POSTS; i++) {
         const struct post *p = &w->post[i];
-        retry |= p->held && p->results.nwaiting > 0;
+        retry |= p->held && outlet_pressing(&p->results, now_s);
         for (int k = 0; p->held && k < p->assign.nnext; k++) {
             const struct post_link *link = &p->next[k];
             if (!link->channel) continue;
-            short out = link->up && link->outlet.nwaiting ? ZMQ_POLLOUT : 0;
+            short out = link->up && outlet_pressing(&link->outlet, now_s) ? ZMQ_POLLOUT : 0;
             items[n++] = (zmq_pollitem_t){ channel_socket(link->channel), 0, (short)(ZMQ_POLLIN | out), 0 };
             items[n++] = (zmq_pollitem_t){ channel_monitor(link->channel), 0, ZMQ_POLLIN, 0 };
         }
@@ -591,6 +597,7 @@ enum status worker_run(const struct worker_config *config, struct err *err) {
     if (!status) status = signals_open(&w->signal_fd, err);
     if (!status) status = store_create(&w->store, config->cache, err);
     if (!status) status = stage_thread_create(&w->thread, config->threads, store_folder(w->store), err);
+    if (!status) status = recoder_create(&w->recoder, err);
     if (!status) status = transport_create(&w->transport, config->keys, err);
     if (!status) status = channel_listen(&w->listener, w->transport, config->listen, address, err);
     if (!status) status = announce(config, address, err);
@@ -603,6 +610,7 @@ enum status worker_run(const struct worker_config *config, struct err *err) {
     }
     channel_close(&w->listener);
     transport_destroy(&w->transport);
+    recoder_destroy(&w->recoder);
     stage_thread_destroy(&w->thread);
     store_destroy(&w->store);
     signals_close(&w->signal_fd);

@@ -93,12 +93,41 @@ static void what_waits_is_bounded(void **unused) {
     assert_int_equal(o.nwaiting, 0);
 }
 
+static bool acknowledge(struct outlet *o, uint64_t seq) {
+    struct outlet_sample sample;
+    return outlet_acknowledge(o, seq, 1, log_now_s(), &sample);
+}
+
+/* Large frames wait where they can still be changed, but not for what was lost. */
+static void little_is_out_at_a_time(void **unused) {
+    struct outlet o;
+    double now = log_now_s();
+    for (uint32_t bytes = 100; bytes <= 100000; bytes *= 1000) {
+        outlet_init(&o);
+        assert_false(outlet_pressing(&o, now));
+        put(&o, 9);
+        put(&o, 10);
+        for (int i = 0; i < OUTLET_AHEAD; i++) {
+            assert_true(outlet_pressing(&o, now));
+            o.sent[o.nsent++] = (struct outlet_sent){ (uint64_t)i, 1, bytes, now };
+        }
+        assert_int_equal(outlet_pressing(&o, now), bytes == 100);
+        assert_true(outlet_pressing(&o, now + 2 * OUTLET_LOST_S));
+        assert_true(acknowledge(&o, 0));
+        assert_true(outlet_pressing(&o, now));
+        assert_int_equal(outlet_waiting(&o, 1)->seq, 10);
+        assert_null(outlet_waiting(&o, 2));
+        outlet_clear(&o);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queues_keep_the_order),
         cmocka_unit_test(sets_find_by_number),
         cmocka_unit_test(acknowledgements_measure_the_link),
         cmocka_unit_test(what_waits_is_bounded),
+        cmocka_unit_test(little_is_out_at_a_time),
     };
     return cmocka_run_group_tests_name("flight", tests, NULL, NULL);
 }

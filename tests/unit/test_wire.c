@@ -51,7 +51,7 @@ static struct wire_message example(enum wire_kind kind) {
     case WIRE_ACK: m.ack = (struct wire_ack){ .seq = 1, .attempt = 2 }; break;
     case WIRE_FAILED: m.failed = (struct wire_failed){ .seq = 1, .attempt = 2, .stage = 1, .text = "bad" }; break;
     case WIRE_MEASURE: m.measure = (struct wire_measure){ .layout = 4 }; break;
-    case WIRE_RELIEVE: m.relieve = (struct wire_relieve){ .layout = 2, .before = 9, .level = 3 }; break;
+    case WIRE_RELIEVE: m.relieve = (struct wire_relieve){ .layout = 2, .before = 9, .level = 3, .codec = CODEC_Q8 }; break;
     case WIRE_BYE:
     case WIRE_KINDS: break;
     }
