@@ -56,6 +56,9 @@ struct controller {
     struct estimate_spread spread; /* of latency beyond the predicted, queues left out; ms */
     int64_t narrivals;
     int old_plan_results; /* to come of frames sent before the latest switch */
+    double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */
+    int nrecent;
+    double switched_s;
 
     /* exact */
     int64_t risk_from;  /* narrivals when the deadline became threatened, -1: it is not */
@@ -67,10 +70,6 @@ struct controller {
     double checked_s;   /* when room was last looked for */
     double crowded_s; /* when frames last had several others to wait for */
     int undone;         /* restorations undone in a row */
-    /* bottleneck */
-    double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */
-    int nrecent;
-    double switched_s;
 };
 
 /* Costs and masks of the planner's problem, once. */

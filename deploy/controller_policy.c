@@ -8,7 +8,7 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
-enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6 };
+enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = 2 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
@@ -236,10 +236,31 @@ static bool solve_relief(struct controller *c, double now_s, int ahead, struct p
     return !planner_solve(c->planner, &limits, s, NULL);
 }
 
+/* The same where slices have just become slow: how slow is known late, so for
+ * the worst of their latest frames, if anything is fast enough for that. */
+static bool solve_first_relief(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
+    double kept[PLANNER_MAX_SLICES];
+    bool any = false;
+    for (int i = 0; i < c->nstages; i++) {
+        struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
+        kept[i] = slowdown->value;
+        if (c->slice[i].heavy > 0 || kept[i] < CONTENDED * slowdown->calm) continue;
+        slowdown->value = fmax(kept[i], estimate_slowdown_latest(slowdown));
+        any |= slowdown->value > kept[i];
+    }
+    if (!any) return false;
+    controller_fill_times(c);
+    bool found = solve_relief(c, now_s, ahead, s) && s->outcome == PLANNER_FEASIBLE;
+    for (int i = 0; i < c->nstages; i++) c->slice[i].slowdown.value = kept[i];
+    controller_fill_times(c);
+    if (found) s->value = value_of(c, s->choice, ahead);
+    return found;
+}
+
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    if (!solve_relief(c, now_s, ahead, &s)) return;
+    if (!solve_first_relief(c, now_s, ahead, &s) && !solve_relief(c, now_s, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
     bool enough = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
     /* Where nothing is fast enough, go on up for any gain, but sideways or down
@@ -344,6 +365,13 @@ static void restore(struct controller *c, double now_s, double idle_s, int ahead
     switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);
 }
 
+/* How many of the latest results of the present plan were. */
+static int late_lately(const struct controller *c, double limit_ms) {
+    int late = 0;
+    for (int i = 0; i < CONTROLLER_RECENT && i < c->nrecent; i++) late += c->recent_ms[i] > limit_ms;
+    return late;
+}
+
 void controller_follow_exact(struct controller *c, double now_s, int waiting, int in_flight) {
     review(c, now_s);
     int ahead = frames_ahead(c, waiting, in_flight);
@@ -369,6 +397,9 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     bool grows = (double)flowing.bottleneck * 1e-9 * traffic.rate > c->config.utilisation;
     for (int s = 0; s < c->nstages; s++) grows &= c->slice[s].slowdown.ratio.doubted == 0;
     if (only_queue && recent == 0 && !grows && c->narrivals - c->risk_from < c->config.trigger_frames) return;
+    /* Where nobody queues and the stages keep up, frames must show it: what is
+     * estimated of times that scatter widely is on the safe side. */
+    if (ahead == 0 && !grows && now.cost <= c->cost_max && late_lately(c, limit_ms) < LATE_SHOWN) return;
     relieve(c, now_s, ahead, in_flight);
 }
 

@@ -118,16 +118,28 @@ static void link_times(struct controller *c, struct planner_problem *p, int s) {
     }
 }
 
+/* What the slowdown measured at level `present` says of `own`. A device that is
+ * slow takes so many times as long; one whose core is shared takes its turns, and
+ * a little work waits for one as long as more does. So for fuller levels it is
+ * the slowdown at which the slice was relieved of one, if there was that, but no
+ * less than what the present level loses. */
+static double slowdown_for(const struct controller *c, const struct controller_slice *slice, int present, int own) {
+    double value = slice->slowdown.value;
+    if (own >= present || slice->heavy == 0) return value;
+    double lost_ms = (value - 1) * slice->profile_ms[present * c->nlevels + present];
+    return fmax(slice->heavy, 1 + lost_ms / fmax(slice->profile_ms[own * c->nlevels + own], 1e-6));
+}
+
 void controller_fill_times(struct controller *c) {
     struct planner_problem *p = planner_problem(c->planner);
     int n = c->nlevels;
     for (int s = 0; s < c->nstages; s++) {
         const struct controller_slice *slice = &c->slice[s];
+        int present = c->choice[s].level;
+        double beside_ms = fmax(0, slice->beside_ms), work_ms = slice->profile_ms[present * n + present];
+        double beside = (beside_ms + (slice->slowdown.value - 1) * fmin(beside_ms, work_ms)) * 1e6;
         for (int own = 0; own < n; own++) {
-            double factor = estimate_slowdown_at(&slice->slowdown, own) * 1e6;
-            if (own < c->choice[s].level && slice->heavy > slice->slowdown.value)
-                factor *= slice->heavy / slice->slowdown.value;
-            double beside = fmax(0, slice->beside_ms) * slice->slowdown.value * 1e6;
+            double factor = slowdown_for(c, slice, present, own) * slice->slowdown.correction[own] * 1e6;
             for (int in = 0; in < n; in++)
                 p->compute[(s * n + own) * n + in] = nanoseconds(slice->profile_ms[own * n + in] * factor + beside);
         }

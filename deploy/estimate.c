@@ -137,8 +137,12 @@ void estimate_slowdown_restart(struct estimate_slowdown *s) {
     s->at_level = 0;
 }
 
-double estimate_slowdown_at(const struct estimate_slowdown *s, int level) {
-    return s->value * s->correction[level];
+double estimate_slowdown_latest(const struct estimate_slowdown *s) {
+    double recent[ESTIMATE_MIN], most = 0;
+    if (s->ratio.samples < ESTIMATE_MIN) return 0;
+    latest(&s->ratio, ESTIMATE_MIN, recent);
+    for (int i = 0; i < ESTIMATE_MIN; i++) most = fmax(most, recent[i]);
+    return most;
 }
 
 bool estimate_slowdown_trusted(const struct estimate_slowdown *s) {

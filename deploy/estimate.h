@@ -76,7 +76,7 @@ struct estimate_slowdown {
     struct estimate ratio;
     struct estimate_mean mean;
     double value; /* the larger of ratio and mean */
-    double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level */
+    double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level: times `value` is what the level takes over that */
     bool trusted[PLAN_MAX_LEVELS];
     double calm;         /* least mean (before there is one, ratio), settled at a trusted level: the device
                           * undisturbed; 1 at first */
@@ -95,8 +95,8 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *slowdown, do
                                           double measured_ms, double profiled_ms);
 /* For when something else, a queue in front of the device, says the same. */
 bool estimate_slowdown_hasten(struct estimate_slowdown *slowdown);
-/* What `level` takes, over what the profile says. */
-double estimate_slowdown_at(const struct estimate_slowdown *slowdown, int level);
+/* The largest of the latest ESTIMATE_MIN samples, 0 before there are so many: a disturbance that has just begun. */
+double estimate_slowdown_latest(const struct estimate_slowdown *slowdown);
 /* Whether what is measured at the present level says anything about others. */
 bool estimate_slowdown_trusted(const struct estimate_slowdown *slowdown);
 /* Takes the device to be undisturbed, until samples say otherwise. */
