@@ -5,7 +5,7 @@
 
 /* Floats of transformed input that a band should not exceed, and its tiles:
  * few waste time on transforming weights, many leave the caches. */
-enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 50 };
+enum { BAND_FLOATS = 1 << 20, BAND_MIN = 28, BAND_MAX_4 = 98, BAND_MAX_6 = 112 };
 /* Tiles that a thread should have; channels above which transforming their weights twice
  * takes longer than transforming a tile's input twice; channels that are computed together. */
 enum { FEW = 8, CHANNELS_PER_TILE = 14, BLOCK = WINOGRAD_OUT * PANEL };
@@ -43,8 +43,8 @@ static double winograd_cost(const struct op *op, int m, double in, double out, i
     const int tiles = tiles_of(op, m), nbands = bands(tiles, m, nchunks);
     if (m == 4 && tiles <= WINOGRAD_FEW) return 1.1 * (36 * tiles + 93) * in * out + 450 * (in + out) * tiles;
     const int groups = nbands * winograd_groups(band_tiles(tiles, nbands));
-    const double points = (m + 2) * (m + 2), transform = m == 4 ? 450 : 1150, weight = m == 4 ? 260 : 520;
-    return points * in * out * (tiles + 2 * groups) + transform * (in + out) * tiles + weight * in * out * nbands;
+    const double points = (m + 2) * (m + 2), transform = m == 4 ? 450 : 1150, weight = m == 4 ? 230 : 420;
+    return points * in * out * (tiles + 1.3 * groups) + transform * (in + out) * tiles + weight * in * out * nbands;
 }
 
 int engine_winograd_choose(const struct op *op, const struct part *part) {
@@ -67,7 +67,7 @@ int engine_winograd_choose(const struct op *op, const struct part *part) {
 /* ---- memory ---- */
 
 static size_t band_floats(int m, int tiles, int nchunks) {
-    return winograd_v_floats(m, tiles, nchunks) + winograd_scratch_floats(m, tiles);
+    return winograd_v_floats(m, tiles, nchunks) + winograd_scratch_floats(m, tiles, nchunks);
 }
 
 enum status engine_winograd_memory(struct engine *e, struct err *err) {

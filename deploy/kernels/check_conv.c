@@ -265,7 +265,7 @@ static bool run_winograd(const struct check *check, const struct problem *p, int
         struct check_floats v, scratch = {0};
         if (tiles == 0) continue;
         good = check_alloc(&v, winograd_v_floats(m, tiles, p->args.nchunks), 0) &&
-               check_alloc(&scratch, winograd_scratch_floats(m, tiles), 0);
+               check_alloc(&scratch, winograd_scratch_floats(m, tiles, p->args.nchunks), 0);
         if (good) {
             check->kernels->winograd_input(&args, 0, chunk, args.first, args.end, v.data);
             check->kernels->winograd_input(&args, chunk, p->args.nchunks, args.first, args.end, v.data);
@@ -307,7 +307,7 @@ void check_winograd(struct check *check) {
         shape.kh = shape.kw = 3;
         shape.stride = 1;
         shape.interleaved = false;
-        if (random_below(&random, 16) == 0) shape.in = 129 + random_below(&random, 150), shape.spare = 0;
+        if (random_below(&random, 16) == 0) shape.in = 129 + random_below(&random, 300), shape.spare = 0;
         check_winograd_shape(check, &shape, &random);
     }
 }

@@ -56,15 +56,18 @@ static inline size_t winograd_v_floats(int m, int tiles, int chunks) {
 
 /* A thread's scratch: a block of transformed weights, and its products:
  *
- *   u: [(m+2)^2]{ [WINOGRAD_IN][WINOGRAD_OUT][16 rows][16] and a line }
+ *   u: [(m+2)^2]{ [winograd_in][WINOGRAD_OUT][16 rows][16] and a line }
  *   sums: [groups][(m+2)^2]{ [14][WINOGRAD_OUT * 16] and a line } */
-enum { WINOGRAD_OUT = 2, WINOGRAD_IN = 4 };
-enum {
-    WINOGRAD_U = WINOGRAD_IN * WINOGRAD_OUT * PANEL * PANEL + PANEL,
-    WINOGRAD_SUMS = WINOGRAD_GROUP * WINOGRAD_OUT * PANEL + PANEL
-};
-static inline size_t winograd_scratch_floats(int m, int tiles) {
-    return (size_t)((m + 2) * (m + 2)) * (WINOGRAD_U + (size_t)winograd_groups(tiles) * WINOGRAD_SUMS);
+enum { WINOGRAD_OUT = 2, WINOGRAD_IN = 8, WINOGRAD_SUMS = WINOGRAD_GROUP * WINOGRAD_OUT * PANEL + PANEL };
+/* Chunks in a block: many, so that sums are added to seldom, unless tiles are so few that
+ * each weight is used once or twice, and should be near. */
+static inline int winograd_in(int tiles, int chunks) {
+    return chunks <= WINOGRAD_IN / 2 || tiles <= 2 * WINOGRAD_GROUP ? WINOGRAD_IN / 2 : WINOGRAD_IN;
+}
+static inline ptrdiff_t winograd_u_point(int in) { return in * WINOGRAD_OUT * PANEL * PANEL + PANEL; }
+static inline size_t winograd_scratch_floats(int m, int tiles, int chunks) {
+    return (size_t)((m + 2) * (m + 2)) *
+           ((size_t)winograd_u_point(winograd_in(tiles, chunks)) + (size_t)winograd_groups(tiles) * WINOGRAD_SUMS);
 }
 
 /* Transforms chunks [first, last) for tiles [top, bottom), within those that v holds. */

@@ -8,7 +8,7 @@
  * Winograd Convolution, ACM TOMS 2020).
  *
  * Channels are computed in blocks of WINOGRAD_OUT panels: their weights are
- * transformed WINOGRAD_IN chunks at a time, into scratch that stays in the second
+ * transformed winograd_in chunks at a time, into scratch about as large as the second
  * cache, and the products of all tiles with them are added up. Those come from
  * memory, which is idle while products are computed: each product asks for some lines
  * of the next block. Where a map has a few tiles only, weights are transformed in
@@ -222,14 +222,24 @@ struct block {
     int first, last, k0, k1;
 };
 
-VEC_INLINE void weight_block(const int m, const struct conv_args *conv, const struct block *b, float *u) {
+static int in_block(const struct winograd_args *a) { return winograd_in(a->end - a->first, a->conv->nchunks); }
+
+VEC_INLINE void weight_block_of(const int m, const int in, const struct conv_args *conv, const struct block *b, float *u) {
+    const ptrdiff_t u_point = winograd_u_point(in); /* known to the compiler */
     for (int c = b->first; c < b->last; c += VEC_LANES)
         for (int k = b->k0; k < b->k1; k++) {
             const struct conv_chunk *chunk = &conv->chunks[k];
             const float *w = chunk->w + c / PANEL * conv->w_panel + c % PANEL;
             float *to = u + ((k - b->k0) * WINOGRAD_OUT + (c - b->first) / PANEL) * (PANEL * PANEL) + c % PANEL;
-            for (int r = 0; r < chunk->rows; r++) weight_row(m, w + r * PANEL, chunk->w_tap, to + r * PANEL, WINOGRAD_U);
+            for (int r = 0; r < chunk->rows; r++) weight_row(m, w + r * PANEL, chunk->w_tap, to + r * PANEL, u_point);
         }
+}
+
+static void weight_block(int m, int in, const struct conv_args *conv, const struct block *b, float *u) {
+    if (m == 4 && in == WINOGRAD_IN) weight_block_of(4, WINOGRAD_IN, conv, b, u);
+    else if (m == 4) weight_block_of(4, WINOGRAD_IN / 2, conv, b, u);
+    else if (in == WINOGRAD_IN) weight_block_of(6, WINOGRAD_IN, conv, b, u);
+    else weight_block_of(6, WINOGRAD_IN / 2, conv, b, u);
 }
 
 /* ---- products and outputs ---- */
@@ -246,7 +256,7 @@ static void multiply(const struct winograd_args *args, const struct block *b, co
     const int first = b->first, last = b->last, k0 = b->k0, k1 = b->k1;
     const int points = (args->m + 2) * (args->m + 2), tiles = args->end - args->first, ngroups = winograd_groups(tiles);
     const struct deal groups = deal(tiles, ngroups);
-    const ptrdiff_t v_point = winograd_v_point(args->conv->nchunks);
+    const ptrdiff_t v_point = winograd_v_point(args->conv->nchunks), u_point = winograd_u_point(in_block(args));
     int lines = 0; /* that a tile asks for */
     struct conv_chunk chunks[WINOGRAD_IN];
     const struct conv_args product = {.chunks = chunks, .nchunks = k1 - k0, .kh = 1, .kw = 1, .w_panel = PANEL * PANEL};
@@ -260,7 +270,7 @@ static void multiply(const struct winograd_args *args, const struct block *b, co
                                             (next->last - next->first + PANEL - 1) / PANEL, line);
         for (int c = first; c < last; c += UNIT) {
             const int log_n = log_vectors(last - c), o = c - first;
-            const ptrdiff_t w = point * WINOGRAD_U + o / PANEL * (PANEL * PANEL) + o % PANEL;
+            const ptrdiff_t w = point * u_point + o / PANEL * (PANEL * PANEL) + o % PANEL;
             for (int group = 0; group < ngroups; group++) {
                 const int n = groups.each + (group < groups.more), pieces = (n + CONV_S - 1) / CONV_S;
                 const struct deal columns = pieces == 1 ? (struct deal){n, 0} : deal(n, pieces);
@@ -280,10 +290,14 @@ static void multiply(const struct winograd_args *args, const struct block *b, co
     }
 }
 
-VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const struct vec_activation *activation,
-                            const float *sums, ptrdiff_t point_, int c, int last, int line, int column, int h, int w) {
+/* A tile's outputs from its products. whole: all m x m of them, with a simple activation, and a
+ * residual for all channels or none; then nothing is asked value by value. */
+VEC_INLINE void output_tile_of(const int m, const int whole, const struct conv_args *conv,
+                               const struct vec_activation *shared, const float *sums, ptrdiff_t point_, int c, int last,
+                               int line, int column, int h, int w) {
     enum { A = WINOGRAD_MAX };
     const int a = m + 2;
+    const struct vec_activation activation = *shared; /* a copy that stores cannot change */
     vec t[A][A], d[A], out[A];
     for (int j = 0; j < a; j++) {
         _Pragma("GCC unroll 8") for (int i = 0; i < a; i++) d[i] = vec_load(sums + (i * a + j) * point_);
@@ -297,17 +311,31 @@ VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const str
                                           line * conv->residual_line + column * PANEL
                                     : NULL;
     if (c % PANEL == 0) ask_ahead(m, m, y + m * PANEL, conv->y_line, 1);
-    for (int i = 0; i < m && i < h; i++) {
+    for (int i = 0; i < m && (whole || i < h); i++, y += conv->y_line) {
         _Pragma("GCC unroll 8") for (int j = 0; j < a; j++) d[j] = t[i][j];
         output_line(m, d, out);
+        _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) out[j] = vec_fma(out[j], scale, shift);
+        if (residual) {
+            _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) {
+                if (!whole && j >= w) break;
+                const float *at = residual + i * conv->residual_line + j * PANEL;
+                out[j] = vec_add(out[j], whole || add >= VEC_LANES ? vec_load(at) : vec_load_n(at, add));
+            }
+        }
         _Pragma("GCC unroll 8") for (int j = 0; j < m; j++) {
-            if (j >= w) break;
-            vec value = vec_fma(out[j], scale, shift);
-            if (add >= VEC_LANES) value = vec_add(value, vec_load(residual + i * conv->residual_line + j * PANEL));
-            else if (add > 0) value = vec_add(value, vec_load_n(residual + i * conv->residual_line + j * PANEL, add));
-            vec_activation_store(activation, y + i * conv->y_line + j * PANEL, value, last - c);
+            if (!whole && j >= w) break;
+            if (whole) vec_activation_store_simple(&activation, y + j * PANEL, out[j]);
+            else vec_activation_store(&activation, y + j * PANEL, out[j], last - c);
         }
     }
+}
+
+VEC_INLINE void output_tile(const int m, const struct conv_args *conv, const struct vec_activation *activation,
+                            const float *sums, ptrdiff_t point_, int c, int last, int line, int column, int h, int w) {
+    const int add = conv->residual ? conv->residual_channels - c : 0;
+    if (activation->simple && h >= m && w >= m && (add <= 0 || add >= VEC_LANES))
+        output_tile_of(m, 1, conv, activation, sums, point_, c, last, line, column, h, w);
+    else output_tile_of(m, 0, conv, activation, sums, point_, c, last, line, column, h, w);
 }
 
 VEC_INLINE void output_tiles(const int m, const struct winograd_args *args, int first, int last, const float *sums) {
@@ -326,8 +354,9 @@ VEC_INLINE void output_tiles(const int m, const struct winograd_args *args, int 
     }
 }
 
-static struct block block_at(const struct conv_args *conv, int first, int last, int k) {
-    const int end = first + WINOGRAD_OUT * PANEL, k_end = k + WINOGRAD_IN;
+static struct block block_at(const struct winograd_args *args, int first, int last, int k) {
+    const struct conv_args *conv = args->conv;
+    const int end = first + WINOGRAD_OUT * PANEL, k_end = k + in_block(args);
     return (struct block){first, end < last ? end : last, k, k_end < conv->nchunks ? k_end : conv->nchunks};
 }
 
@@ -403,18 +432,18 @@ static void few_output(const struct winograd_args *args, int first, int last, co
 }
 
 void VEC_NAME(winograd_output)(const struct winograd_args *args, int first, int last, const float *v, float *scratch) {
-    float *u = scratch, *sums = scratch + (args->m + 2) * (args->m + 2) * WINOGRAD_U;
+    const int in = in_block(args);
+    float *u = scratch, *sums = scratch + (args->m + 2) * (args->m + 2) * winograd_u_point(in);
     const struct conv_args *conv = args->conv;
     if (winograd_few(args)) {
         few_output(args, first, last, v, scratch);
         return;
     }
-    struct block b = block_at(conv, first, last, 0);
+    struct block b = block_at(args, first, last, 0);
     while (b.first < last) {
         const bool ends = b.k1 == conv->nchunks;
-        const struct block next = ends ? block_at(conv, b.last, last, 0) : block_at(conv, b.first, last, b.k1);
-        if (args->m == 4) weight_block(4, conv, &b, u);
-        else weight_block(6, conv, &b, u);
+        const struct block next = ends ? block_at(args, b.last, last, 0) : block_at(args, b.first, last, b.k1);
+        weight_block(args->m, in, conv, &b, u);
         multiply(args, &b, &next, v, u, sums);
         if (ends && args->m == 4) output_tiles(4, args, b.first, b.last, sums);
         else if (ends) output_tiles(6, args, b.first, b.last, sums);
