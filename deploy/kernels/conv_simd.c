@@ -95,12 +95,15 @@ VEC_INLINE void tile(const int N, const int R, const int S, const int U, const p
                     _Pragma("GCC unroll 2") for (int r = 0; r < R; r++)
                         _Pragma("GCC unroll 16") for (int s = 0; s < S; s++)
                             xq[r][s] = vec_quad_load(x + r * x_line + s * column);
-                    _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++, next += PANEL) __builtin_prefetch(next);
-                    _Pragma("GCC unroll 2") for (int line = 0; line < CONV_FAR; line++, far += far_step) __builtin_prefetch(far, 0, 2);
-                    if (R * S == 1)
+                    if (R * S > 1) {
+                        _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++, next += PANEL) __builtin_prefetch(next);
+                        _Pragma("GCC unroll 2") for (int line = 0; line < CONV_FAR; line++, far += far_step)
+                            __builtin_prefetch(far, 0, 2);
+                    } else { /* weights come from memory as fast as they can: nothing else may ask for lines */
                         _Pragma("GCC unroll 4") for (int n = 0; n < N; n++)
                             _Pragma("GCC unroll 4") for (int line = 0; line < 4; line++)
                                 __builtin_prefetch(w + n / PANEL_VECS * w_panel + (WEIGHTS_AHEAD + line) * PANEL);
+                    }
                     TILE_ROW(0);
                     TILE_ROW(1);
                     TILE_ROW(2);
