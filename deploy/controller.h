@@ -13,9 +13,11 @@
  *   exact       the planner's choice (deploy/planner.h) on live estimates.
  *
  * It acts on sustained change, not on noise: estimates are medians that follow
- * a step within a few samples (deploy/estimate.h); a growing queue must persist
- * for a few frames; a switch back to more accuracy needs a larger margin,
- * for a while, and waits longer after each one that had to be undone.
+ * a step within a few samples (deploy/estimate.h); a queue must persist for a
+ * few frames, unless it is known why there is one; times that scatter must make
+ * frames late. A switch back to more accuracy needs a larger margin, for a
+ * while, and waits longer after each one that had to be undone; the frames that
+ * came lately, bursts among them, must have been in time with it, too.
  *
  * Not thread-safe. Nothing is allocated after creation. Reports with numbers
  * that cannot be (not finite, negative, unknown stage or level) are ignored

@@ -197,6 +197,7 @@ enum estimate_event estimate_slowdown_add(struct estimate_slowdown *s, double no
         leave(s);
         s->level = level;
         s->at_level = 0;
+        estimate_mean_reset(&s->mean); /* what waiting adds is not a ratio that holds at another level */
     }
     s->reference_age++;
     if (s->at_level < ESTIMATE_SETTLED) {
