@@ -35,13 +35,13 @@ bool engine_winograd_fits(const struct engine *e, const struct op *op) {
 
 /* Multiply-adds, and what measured as much time: the transforms of a tile's
  * channel and of a weight, which wait for memory more than they compute, and what a
- * product of a group of tiles takes beside its multiply-adds. With few tiles, 93
+ * product of a group of tiles takes beside its multiply-adds. With few tiles, 60
  * operations for each nine weights. */
 static double direct_cost(double in, double out, double h, double w) { return 1.06 * 9 * in * out * h * w; }
 
 static double winograd_cost(const struct op *op, int m, double in, double out, int nchunks) {
     const int tiles = tiles_of(op, m), nbands = bands(tiles, m, nchunks);
-    if (m == 4 && tiles <= WINOGRAD_FEW) return 1.1 * (36 * tiles + 93) * in * out + 450 * (in + out) * tiles;
+    if (m == 4 && tiles <= WINOGRAD_FEW) return 1.1 * (36 * tiles + 60) * in * out + 450 * (in + out) * tiles;
     const int groups = nbands * winograd_groups(band_tiles(tiles, nbands));
     const double points = (m + 2) * (m + 2), transform = m == 4 ? 450 : 1150, weight = m == 4 ? 230 : 420;
     return points * in * out * (tiles + 1.3 * groups) + transform * (in + out) * tiles + weight * in * out * nbands;

@@ -1,11 +1,11 @@
 /* One-dimensional transforms from the points 0, infinity and pairs +-p: with
  * P(x) = prod (x^2 - p^2) over the pairs, the input's transform has the rows
  * P, x*P, and for each p the even and odd halves of x (x +- p) P/(x^2 - p^2);
- * the output's has the powers of the points, the weights' the powers over the
- * product of differences. Two-dimensional ones apply them along columns, then
- * along lines. The points are those of small rounding error among the few-digit
- * ones (after Barabasz et al., Error Analysis and Improving the Accuracy of
- * Winograd Convolution, ACM TOMS 2020).
+ * the weights' has the powers of the points, the output's the powers over the
+ * products of differences (there are fewer outputs to divide than weights).
+ * Two-dimensional ones apply them along columns, then along lines. The points are
+ * those of small rounding error among the few-digit ones (after Barabasz et al.,
+ * Error Analysis and Improving the Accuracy of Winograd Convolution, ACM TOMS 2020).
  *
  * Channels are computed in blocks of WINOGRAD_OUT panels: their weights are
  * transformed winograd_in chunks at a time, into scratch about as large as the second
@@ -69,26 +69,30 @@ VEC_INLINE void input_line(const int m, vec *d) {
     _Pragma("GCC unroll 8") for (int i = 0; i < m + 2; i++) d[i] = out[i];
 }
 
-/* Three weights g to point `line` of m + 2. */
+/* Three weights g to point `line` of m + 2, without what output_line divides by. */
 VEC_INLINE vec weight_point(const int m, const int line, const vec *g) {
-    const int pairs = m / 2, p = (line - 1) / 2;
-    float c[3];
+    if (line == 0) return g[0];
     if (line == m + 1) return g[2];
-    if (line == 0) {
-        whole(m, c);
-        return vec_mul(g[0], vec_set1(1 / c[0]));
-    }
-    without(m, p, c);
-    const float x = line % 2 ? point(m, p) : -point(m, p), xx = x * x;
-    /* The product of differences to all other points: 2 x^2 P/(x^2 - p^2). */
-    const float rest = pairs == 2 ? c[0] + xx : c[0] + c[1] * xx + xx * xx, scale = 1 / (2 * xx * rest);
-    const vec even = vec_mul(vec_fma(g[2], vec_set1(xx), g[0]), vec_set1(scale));
-    return vec_fma(g[1], vec_set1(x * scale), even);
+    const float p = point(m, (line - 1) / 2), x = line % 2 ? p : -p;
+    return vec_fma(g[1], vec_set1(x), vec_fma(g[2], vec_set1(x * x), g[0]));
 }
 
 /* ... to all of them. */
 VEC_INLINE void weight_line(const int m, const vec *g, vec *out) {
     _Pragma("GCC unroll 8") for (int line = 0; line < m + 2; line++) out[line] = weight_point(m, line, g);
+}
+
+/* One over the product of a point's differences to all others: of 0, and of a pair +-p, where it is 2 x^2 P/(x^2 - p^2). */
+VEC_INLINE float scale_of_zero(const int m) {
+    float c[3];
+    whole(m, c);
+    return 1 / c[0];
+}
+VEC_INLINE float scale_of(const int m, const int pair) {
+    const float xx = point(m, pair) * point(m, pair);
+    float c[3];
+    without(m, pair, c);
+    return 1 / (2 * xx * (m == 4 ? c[0] + xx : c[0] + c[1] * xx + xx * xx));
 }
 
 /* m + 2 products to m outputs. */
@@ -99,11 +103,12 @@ VEC_INLINE void output_line(const int m, const vec *d, vec *out) {
         sum[p] = vec_add(d[1 + 2 * p], d[2 + 2 * p]);
         difference[p] = vec_sub(d[1 + 2 * p], d[2 + 2 * p]);
     }
-    float power[3] = {1, 1, 1};
+    float power[3];
+    _Pragma("GCC unroll 3") for (int p = 0; p < pairs; p++) power[p] = scale_of(m, p);
     _Pragma("GCC unroll 6") for (int i = 0; i < m; i++) {
         const vec *term = i % 2 ? difference : sum;
-        vec total = i == 0 ? d[0] : vec_mul(term[0], vec_set1(power[0]));
-        if (i == 0) total = vec_add(total, term[0]);
+        vec total = vec_mul(term[0], vec_set1(power[0]));
+        if (i == 0) total = vec_fma(d[0], vec_set1(scale_of_zero(m)), total);
         _Pragma("GCC unroll 3") for (int p = 1; p < pairs; p++) total = vec_fma(term[p], vec_set1(power[p]), total);
         out[i] = i == m - 1 ? vec_add(total, d[m + 1]) : total;
         _Pragma("GCC unroll 3") for (int p = 0; p < pairs; p++) power[p] *= point(m, p);
