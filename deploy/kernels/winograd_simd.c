@@ -13,7 +13,7 @@
  * memory, which is idle while products are computed: each product asks for some lines
  * of the next block. Where a map has a few tiles only, weights are transformed in
  * registers instead. Transforms read and write runs too short for a processor to
- * foresee, and ask for those of the next tile. */
+ * foresee, and ask for those of the next tiles. */
 #include "deploy/kernels/winograd.h"
 #include "deploy/kernels/conv_tile.h"
 
@@ -186,7 +186,7 @@ VEC_INLINE void input_tiles(const int m, const struct winograd_args *args, int f
             const int h = args->height + 2 - at.line, w = conv->width + 2 - at.column;
             const float *x = conv->chunks[k].x + at.line * conv->x_line + at.column * PANEL;
             ptrdiff_t line = conv->x_line;
-            ask_ahead(m, a, x + a * PANEL, line, 0);
+            ask_ahead(m, a, x + (a + m) * PANEL, line, 0);
             if (h < a || w < a) {
                 copy_patch(x, line, h, w, a, patch);
                 x = patch;
