@@ -8,7 +8,7 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
-enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = 2 };
+enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECENT / 2 };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
@@ -99,12 +99,11 @@ static struct traffic traffic_now(const struct controller *c, double now_s) {
     return t;
 }
 
-/* Within `share` of the deadline, behind `ahead` others, with every stage and
- * link busy for at most `utilisation` of the time between frames that come at
- * `rate` (0: as fast as they are taken). */
-static struct planner_limits limits_for(const struct controller *c, double share, double rate, double utilisation,
+/* Within `room_ms`, behind `ahead` others, with every stage and link busy for at
+ * most `utilisation` of the time between frames that come at `rate` (0: as fast
+ * as they are taken). */
+static struct planner_limits limits_for(const struct controller *c, double room_ms, double rate, double utilisation,
                                         int ahead) {
-    double room_ms = c->config.slo_ms * share - c->spread.value;
     return (struct planner_limits){
         .latency = room_ms > 0 ? (int64_t)(room_ms * 1e6) : 0,
         .bottleneck = rate > 0 ? (int64_t)(utilisation / rate * 1e9) : PLANNER_UNLIMITED,
@@ -214,25 +213,27 @@ static void review(struct controller *c, double now_s) {
     if (c->stale) controller_fill_times(c);
 }
 
-/* A plan within `share` of the deadline: with room to drain what is queued, if
+/* A plan within `room_ms`: with room to drain what is queued, if
  * that can be; or so that a burst's end, or else what is queued, is in time. */
-static bool solve_within(struct controller *c, double share, struct traffic t, int ahead, struct planner_solution *s) {
+static bool solve_within(struct controller *c, double room_ms, struct traffic t, int ahead, struct planner_solution *s) {
     double rate = fmax(t.rate, t.recent), most = c->config.utilisation;
-    struct planner_limits draining = limits_for(c, share, rate, RELIEF_UTILISATION * most, ahead),
-                          lasting = limits_for(c, share, rate, most, ahead),
-                          late = limits_for(c, share, t.rate, most, ahead),
-                          patient = limits_for(c, share, 0, most, ahead);
+    struct planner_limits draining = limits_for(c, room_ms, rate, RELIEF_UTILISATION * most, ahead),
+                          lasting = limits_for(c, room_ms, rate, most, ahead),
+                          late = limits_for(c, room_ms, t.rate, most, ahead),
+                          patient = limits_for(c, room_ms, 0, most, ahead);
     if (feasible(c, &draining, s) || feasible(c, &lasting, s)) return true;
     if (t.recent > 0 && (endure(c, late, t.recent, s) || feasible(c, &late, s))) return true;
     return feasible(c, &patient, s);
 }
 
-/* The plan for relief, as early as can be, or else the fastest; false: none can be had. */
+/* The plan for relief, as early as can be, or else the fastest; false: none can be
+ * had. What is left free of the deadline is for the spread, too: pruning does not
+ * help against what neither stages nor links account for. */
 static bool solve_relief(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct traffic t = traffic_now(c, now_s);
     for (double share = relief_share(c, now_s); share < 1; share += c->config.margin)
-        if (solve_within(c, share, t, ahead, s)) return true;
-    struct planner_limits limits = limits_for(c, 1, t.rate, c->config.utilisation, ahead);
+        if (solve_within(c, c->config.slo_ms * share - c->spread.median, t, ahead, s)) return true;
+    struct planner_limits limits = limits_for(c, c->config.slo_ms, t.rate, c->config.utilisation, ahead);
     return !planner_solve(c->planner, &limits, s, NULL);
 }
 
@@ -282,12 +283,16 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
 
 /* A plan to go back to: the frames that came lately, a burst before a silence
  * among them, would have been in time with it, too. The larger the bottleneck,
- * the longer their waits: so the largest that leaves enough of the deadline. */
+ * the longer their waits: so the largest that leaves enough of the deadline. The
+ * present bottleneck has shown that it keeps up. */
 static bool solve_room(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     double rate = traffic_now(c, now_s).rate;
-    struct planner_limits limits = limits_for(c, 1 - 1.5 * c->config.margin, rate, 0.95 * c->config.utilisation, ahead);
+    double room_ms = c->config.slo_ms * (1 - 1.5 * c->config.margin) - c->spread.value;
+    struct planner_limits limits = limits_for(c, room_ms, rate, 0.95 * c->config.utilisation, ahead);
+    int64_t proven = value_of(c, c->choice, 0).bottleneck;
+    if (limits.bottleneck < proven) limits.bottleneck = proven;
     if (!feasible(c, &limits, s)) return false;
-    if (!c->config.paced) return true;
+    if (!c->config.paced || s->value.bottleneck <= proven) return true;
     int64_t deadline = limits.latency, too_large = s->value.bottleneck, small_enough = 0;
     bool found = false;
     for (int i = 0; i < REPLAYS; i++) {
@@ -397,9 +402,10 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     bool grows = (double)flowing.bottleneck * 1e-9 * traffic.rate > c->config.utilisation;
     for (int s = 0; s < c->nstages; s++) grows &= c->slice[s].slowdown.ratio.doubted == 0;
     if (only_queue && recent == 0 && !grows && c->narrivals - c->risk_from < c->config.trigger_frames) return;
-    /* Where nobody queues and the stages keep up, frames must show it: what is
-     * estimated of times that scatter widely is on the safe side. */
-    if (ahead == 0 && !grows && now.cost <= c->cost_max && late_lately(c, limit_ms) < LATE_SHOWN) return;
+    /* Where hardly anybody queues and the stages keep up, frames must show it: what
+     * is estimated of times that scatter widely is on the safe side, and after a
+     * stall of a few frames all is as before. */
+    if (ahead <= QUEUE_BEGUN && recent == 0 && !grows && now.cost <= c->cost_max && late_lately(c, limit_ms) < LATE_SHOWN) return;
     relieve(c, now_s, ahead, in_flight);
 }
 

@@ -137,7 +137,7 @@ void controller_fill_times(struct controller *c) {
         const struct controller_slice *slice = &c->slice[s];
         int present = c->choice[s].level;
         double beside_ms = fmax(0, slice->beside_ms), work_ms = slice->profile_ms[present * n + present];
-        double beside = (beside_ms + (slice->slowdown.value - 1) * fmin(beside_ms, work_ms)) * 1e6;
+        double beside = (beside_ms + (slice->slowdown.ratio.value - 1) * fmin(beside_ms, work_ms)) * 1e6;
         for (int own = 0; own < n; own++) {
             double factor = slowdown_for(c, slice, present, own) * slice->slowdown.correction[own] * 1e6;
             for (int in = 0; in < n; in++)

@@ -278,7 +278,7 @@ double estimate_rate_wait(const struct estimate_rate *r, double service_s) {
 
 void estimate_spread_reset(struct estimate_spread *s) {
     s->count = s->next = 0;
-    s->value = 0;
+    s->value = s->median = 0;
 }
 
 bool estimate_spread_add(struct estimate_spread *s, double sample) {
@@ -286,7 +286,9 @@ bool estimate_spread_add(struct estimate_spread *s, double sample) {
     s->window[s->next] = sample;
     s->next = (s->next + 1) % ESTIMATE_SPREAD;
     if (s->count < ESTIMATE_SPREAD) s->count++;
-    if (s->count >= ESTIMATE_SPREAD / 2) s->value = quantile(s->window, s->count, ESTIMATE_SPREAD_SHARE);
+    if (s->count < ESTIMATE_SPREAD / 2) return true;
+    s->value = quantile(s->window, s->count, ESTIMATE_SPREAD_SHARE);
+    s->median = quantile(s->window, s->count, 0.5);
     return true;
 }
 

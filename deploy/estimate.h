@@ -130,14 +130,14 @@ double estimate_rate_wait(const struct estimate_rate *rate, double service_s);
 /* ---- a spread ----------------------------------------------------------------------
  *
  * A high quantile (ESTIMATE_SPREAD_SHARE) of the latest samples, which may be
- * of any sign; 0 until half a window has come. */
+ * of any sign, and their median; 0 until half a window has come. */
 enum { ESTIMATE_SPREAD = 40 };
 #define ESTIMATE_SPREAD_SHARE 0.85
 
 struct estimate_spread {
     double window[ESTIMATE_SPREAD];
     int count, next;
-    double value;
+    double value, median;
 };
 
 void estimate_spread_reset(struct estimate_spread *spread);
