@@ -15,6 +15,7 @@ enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECEN
                             * plan are not all counted, and accuracy is soon given back */
 #define RELIEF_UTILISATION 0.6 /* of the utilisation allowed, likewise: what is queued must drain */
 #define LEAST_SHARE 0.4    /* and at last */
+#define SHARE_STEP 0.1     /* between those that are tried, up to all of it */
 #define LEAST_GAIN 0.0005  /* of accuracy, worth a switch; all of it always is */
 #define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
 
@@ -231,7 +232,7 @@ static bool solve_within(struct controller *c, double room_ms, struct traffic t,
  * help against what neither stages nor links account for. */
 static bool solve_relief(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
     struct traffic t = traffic_now(c, now_s);
-    for (double share = relief_share(c, now_s); share < 1; share += c->config.margin)
+    for (double share = relief_share(c, now_s); share < 1; share += SHARE_STEP)
         if (solve_within(c, c->config.slo_ms * share - c->spread.median, t, ahead, s)) return true;
     struct planner_limits limits = limits_for(c, c->config.slo_ms, t.rate, c->config.utilisation, ahead);
     return !planner_solve(c->planner, &limits, s, NULL);
@@ -370,7 +371,7 @@ static void restore(struct controller *c, double now_s, double idle_s, int ahead
     switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);
 }
 
-/* How many of the latest results of the present plan were. */
+/* How many of the latest results of the present plan were late. */
 static int late_lately(const struct controller *c, double limit_ms) {
     int late = 0;
     for (int i = 0; i < CONTROLLER_RECENT && i < c->nrecent; i++) late += c->recent_ms[i] > limit_ms;
@@ -405,7 +406,9 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
     /* Where hardly anybody queues and the stages keep up, frames must show it: what
      * is estimated of times that scatter widely is on the safe side, and after a
      * stall of a few frames all is as before. */
-    if (ahead <= QUEUE_BEGUN && recent == 0 && !grows && now.cost <= c->cost_max && late_lately(c, limit_ms) < LATE_SHOWN) return;
+    bool scattered = ahead <= QUEUE_BEGUN && recent == 0 && !grows && now.cost <= c->cost_max;
+    bool judged = c->nrecent > 0 || c->switches > 0; /* before the first result the profile is all there is */
+    if (scattered && judged && late_lately(c, limit_ms) < LATE_SHOWN) return;
     relieve(c, now_s, ahead, in_flight);
 }
 
