@@ -65,7 +65,8 @@ class Run:
 
     def origin(self, process):
         """The wall-clock time from which the trace counts."""
-        while process.poll() is None:
+        while True:
+            ended = process.poll() is not None  # what it wrote is there then
             try:
                 with sqlite3.connect(f"file:{self.base}.db?mode=ro", uri=True) as db:
                     row = db.execute("SELECT started, due_ms FROM runs JOIN frames USING (run_id) ORDER BY seq").fetchone()
@@ -73,8 +74,9 @@ class Run:
                     return row[0] + row[1] * 1e-3 - (self.trace[0] if self.trace else 0)
             except sqlite3.OperationalError:
                 pass  # it is not there yet
+            if ended:
+                raise RuntimeError(f"'run' ended before its first frame, see {self.base}.log")
             time.sleep(0.02)
-        raise RuntimeError(f"'run' ended before its first frame, see {self.base}.log")
 
     def play(self, cluster, process, events, start):
         turns = sorted([(e["from"], 1, e) for e in events] + [(e["to"], 0, e) for e in events], key=lambda t: t[:2])
