@@ -69,7 +69,7 @@ size_t codec_raw_size(enum codec codec, int c, int hw) {
 
 bool codec_is_smaller(enum codec codec, enum codec other) {
     size_t size = codec_raw_size(codec, 1, 1024), before = codec_raw_size(other, 1, 1024);
-    return size < before || (size == before && codec % 2 > other % 2); /* odd ones: with zlib */
+    return size < before || (size == before && quantize_form(codec).zlib && !quantize_form(other).zlib);
 }
 
 size_t codec_bound(enum codec codec, int c, int hw) {

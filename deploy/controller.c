@@ -8,7 +8,8 @@
 /* Share of the raw form that zlib leaves, before it was seen: rectified maps
  * are half zeros. */
 #define PACKING_PRIOR 0.7
-#define WAITED 0.5       /* of its computing, in front of a stage: that was busy; of the slowest one's, in front of all: they were */
+#define WAITED 0.5       /* of its computing, in front of a stage: that was busy; of the slowest one's, in front
+                          * of all: they were */
 #define CONTENTION_S 0.2 /* apart, at least, are totals of contention that are compared */
 #define CONTENTION_WINDOW 3
 #define BESIDE_WINDOW 16 /* frames that an average goes over */
@@ -310,7 +311,8 @@ void controller_result(struct controller *c, double now_s, const struct controll
     struct planner_value v = planner_evaluate(planner_problem(c->planner), c->choice, 0);
     double sum = (double)v.sum * 1e-6, beyond = o->latency_ms - o->waited_ms - o->queue_ms - sum;
     /* Who had to wait to be sent found the pipeline full, and stood in line between its stages, too. */
-    if (o->waited_ms <= WAITED * (double)v.bottleneck * 1e-6) estimate_spread_add(&c->spread, fmax(beyond, -0.5 * sum));
+    bool straight = o->waited_ms <= WAITED * (double)v.bottleneck * 1e-6;
+    if (straight) estimate_spread_add(&c->spread, fmax(beyond, -0.5 * sum));
 }
 
 void controller_restarted(struct controller *c, int stage) {

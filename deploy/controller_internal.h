@@ -56,9 +56,9 @@ struct controller {
     struct estimate_spread spread; /* of latency beyond the predicted, queues left out; ms */
     int64_t narrivals;
     int old_plan_results; /* to come of frames sent before the latest switch */
-    double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan */
-    int nrecent;
-    double switched_s;
+    double recent_ms[CONTROLLER_RECENT]; /* latencies of the present plan, a ring */
+    int nrecent;          /* how many there were */
+    double switched_s;    /* the latest switch */
 
     /* exact */
     int64_t risk_from;  /* narrivals when the deadline became threatened, -1: it is not */

@@ -214,9 +214,10 @@ static void review(struct controller *c, double now_s) {
     if (c->stale) controller_fill_times(c);
 }
 
-/* A plan within `room_ms`: with room to drain what is queued, if
- * that can be; or so that a burst's end, or else what is queued, is in time. */
-static bool solve_within(struct controller *c, double room_ms, struct traffic t, int ahead, struct planner_solution *s) {
+/* A plan within `room_ms`: so that what is queued drains, if that can be; or so that
+ * a burst's end, or else what is queued, is in time. */
+static bool solve_within(struct controller *c, double room_ms, struct traffic t, int ahead,
+                         struct planner_solution *s) {
     double rate = fmax(t.rate, t.recent), most = c->config.utilisation;
     struct planner_limits draining = limits_for(c, room_ms, rate, RELIEF_UTILISATION * most, ahead),
                           lasting = limits_for(c, room_ms, rate, most, ahead),

@@ -76,7 +76,7 @@ struct estimate_slowdown {
     struct estimate ratio;
     struct estimate_mean mean;
     double value; /* the larger of ratio and mean */
-    double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level: times `value` is what the level takes over that */
+    double correction[PLAN_MAX_LEVELS]; /* of the profile, per own level; times `value`: what the level takes over that */
     bool trusted[PLAN_MAX_LEVELS];
     double calm;         /* least mean (before there is one, ratio), settled at a trusted level: the device
                           * undisturbed; 1 at first */
