@@ -113,10 +113,6 @@ static struct planner_limits limits_for(const struct controller *c, double room_
     };
 }
 
-static bool feasible(struct controller *c, const struct planner_limits *limits, struct planner_solution *solution) {
-    return !planner_solve(c->planner, limits, solution, NULL) && solution->outcome == PLANNER_FEASIBLE;
-}
-
 /* A burst comes faster than any plan can keep up with. The queue grows by 1 -
  * interval / bottleneck with every frame that comes. The one HORIZON frames from
  * now waits for ahead + HORIZON * (1 - interval / bottleneck) others, so it takes
@@ -129,7 +125,7 @@ static bool endure(struct controller *c, struct planner_limits limits, double re
         struct planner_limits later = limits;
         later.queued += frames;
         later.latency += (int64_t)(frames / recent * 1e9);
-        if (feasible(c, &later, solution)) return true;
+        if (planner_find(c->planner, &later, solution)) return true;
     }
     return false;
 }
@@ -223,9 +219,9 @@ static bool solve_within(struct controller *c, double room_ms, struct traffic t,
                           lasting = limits_for(c, room_ms, rate, most, ahead),
                           late = limits_for(c, room_ms, t.rate, most, ahead),
                           patient = limits_for(c, room_ms, 0, most, ahead);
-    if (feasible(c, &draining, s) || feasible(c, &lasting, s)) return true;
-    if (t.recent > 0 && (endure(c, late, t.recent, s) || feasible(c, &late, s))) return true;
-    return feasible(c, &patient, s);
+    if (planner_find(c->planner, &draining, s) || planner_find(c->planner, &lasting, s)) return true;
+    if (t.recent > 0 && (endure(c, late, t.recent, s) || planner_find(c->planner, &late, s))) return true;
+    return planner_find(c->planner, &patient, s);
 }
 
 /* The plan for relief, as early as can be, or else the fastest; false: none can be
@@ -293,7 +289,7 @@ static bool solve_room(struct controller *c, double now_s, int ahead, struct pla
     struct planner_limits limits = limits_for(c, room_ms, rate, 0.95 * c->config.utilisation, ahead);
     int64_t proven = value_of(c, c->choice, 0).bottleneck;
     if (limits.bottleneck < proven) limits.bottleneck = proven;
-    if (!feasible(c, &limits, s)) return false;
+    if (!planner_find(c->planner, &limits, s)) return false;
     if (!c->config.paced || s->value.bottleneck <= proven) return true;
     int64_t deadline = limits.latency, too_large = s->value.bottleneck, small_enough = 0;
     bool found = false;
@@ -302,7 +298,7 @@ static bool solve_room(struct controller *c, double now_s, int ahead, struct pla
         struct planner_solution other;
         limits.bottleneck = most;
         limits.latency = deadline - (int64_t)(estimate_rate_wait(&c->arrivals, (double)most * 1e-9) * 1e9);
-        if (limits.latency > 0 && feasible(c, &limits, &other)) {
+        if (limits.latency > 0 && planner_find(c->planner, &limits, &other)) {
             *s = other;
             found = true;
             if (i == 0) break;

@@ -547,26 +547,35 @@ static void search(struct planner *p, enum objective objective, const struct pla
     p->states_seen += p->visited;
 }
 
+/* Looks for the best plan within the limits; solution->exact and ->states are added to. */
+static bool search_more(struct planner *p, enum objective objective, const struct planner_limits *limits,
+                        enum planner_outcome outcome, struct planner_solution *solution) {
+    p->exact = solution->exact;
+    p->states_seen = solution->states;
+    search(p, objective, limits);
+    solution->outcome = outcome;
+    solution->exact = p->exact;
+    solution->states = p->states_seen;
+    solution->value = p->best_value;
+    memcpy(solution->choice, p->best, p->problem.nslices * sizeof *solution->choice);
+    return p->found;
+}
+
+bool planner_find(struct planner *planner, const struct planner_limits *limits, struct planner_solution *solution) {
+    *solution = (struct planner_solution){.exact = true};
+    return !check(&planner->problem, limits, NULL) &&
+           search_more(planner, LEAST_COST, limits, PLANNER_FEASIBLE, solution);
+}
+
 enum status planner_solve(struct planner *planner, const struct planner_limits *limits,
                           struct planner_solution *solution, struct err *err) {
     enum status status = check(&planner->problem, limits, err);
-    if (status) return status;
+    if (status || planner_find(planner, limits, solution)) return status;
     struct planner_limits relaxed = {PLANNER_UNLIMITED, PLANNER_UNLIMITED, limits->cost, limits->queued};
-    enum planner_outcome outcome = PLANNER_FEASIBLE;
-    planner->exact = true;
-    planner->states_seen = 0;
-    search(planner, LEAST_COST, limits);
-    if (!planner->found) {
-        planner_bound_fill(planner->cost, &planner->problem, PLANNER_UNLIMITED, 1, 0, &planner->plain);
-        int64_t least = (int64_t)planner->cost->cost;
-        outcome = least > limits->cost ? PLANNER_TOO_COSTLY : PLANNER_TOO_SLOW;
-        if (least > limits->cost) relaxed.cost = least;
-        search(planner, LEAST_LATENCY, &relaxed);
-    }
-    solution->outcome = outcome;
-    solution->exact = planner->exact;
-    solution->states = planner->states_seen;
-    solution->value = planner->best_value;
-    memcpy(solution->choice, planner->best, planner->problem.nslices * sizeof *solution->choice);
+    planner_bound_fill(planner->cost, &planner->problem, PLANNER_UNLIMITED, 1, 0, &planner->plain);
+    int64_t least = (int64_t)planner->cost->cost;
+    bool costly = least > limits->cost;
+    if (costly) relaxed.cost = least;
+    search_more(planner, LEAST_LATENCY, &relaxed, costly ? PLANNER_TOO_COSTLY : PLANNER_TOO_SLOW, solution);
     return STATUS_OK;
 }

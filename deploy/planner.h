@@ -93,6 +93,9 @@ enum status planner_create(struct planner **planner, int nslices, int nlevels, s
 void planner_destroy(struct planner **planner);
 struct planner_problem *planner_problem(struct planner *planner);
 
+/* Whether a plan holds the limits; the best one, then. Far cheaper where none does
+ * than planner_solve, which looks for the nearest. A number out of range: false. */
+bool planner_find(struct planner *planner, const struct planner_limits *limits, struct planner_solution *solution);
 /* STATUS_USAGE names the number of the problem or limit that is out of range. */
 enum status planner_solve(struct planner *planner, const struct planner_limits *limits,
                           struct planner_solution *solution, struct err *err) MUST_CHECK;

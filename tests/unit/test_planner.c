@@ -213,6 +213,9 @@ static void compare(struct shape shape, uint64_t seed, int *outcomes) {
         assert_true(p->codecs[i] >> s.choice[i].codec & 1);
         assert_true(s.choice[i].link == 0 || (i > 0 && (p->links[i] >> s.choice[i].link & 1)));
     }
+    struct planner_solution found;
+    assert_int_equal(planner_find(planner, &b.limits, &found), b.feasible);
+    if (b.feasible) assert_memory_equal(&found.value, &s.value, sizeof s.value);
     outcomes[expected]++;
     planner_destroy(&planner);
 }
