@@ -19,6 +19,12 @@ static int frames_of(int worker) {
     return atoi(strstr(process_file(path), "the run has ended: ") + strlen("the run has ended: "));
 }
 
+/* However often each image comes round. */
+static void expect_one_label_an_image(void) {
+    assert_true(pipeline_query("SELECT max(n) FROM (SELECT count(DISTINCT label) AS n FROM frames JOIN results"
+                               " USING (run_id, seq) GROUP BY path)") == 1);
+}
+
 static void a_spare_takes_over(void **unused) {
     pipeline.nworkers = 4;
     pipeline.more[3] = "spare=1\n";
@@ -85,9 +91,9 @@ static void at_the_start_a_spare_may_stand_in(void **unused) {
 }
 
 /* The numbers of results, in the order in which they were printed. */
-static void expect_in_order(void) {
+static void expect_in_order(int frames) {
     char line[4096];
-    for (int i = 0; i < PIPELINE_FRAMES; i++) {
+    for (int i = 0; i < frames; i++) {
         int seq = -1;
         if (!process_line(&pipeline.runner, line, sizeof line, PIPELINE_PATIENCE_S)) fail_msg("result %d is missing", i);
         assert_int_equal(sscanf(line, "{\"seq\":%d", &seq), 1);
@@ -95,19 +101,24 @@ static void expect_in_order(void) {
     }
 }
 
+/* So many frames that each of three workers that share two cores has its turns. */
 static void replicas_share_a_stage(void **unused) {
+    enum { FRAMES = 20 * PIPELINE_FRAMES };
     pipeline.nworkers = 5;
     pipeline.more[3] = "replica_of=w2\n";
     pipeline.more[4] = "replica_of=w2\n";
     pipeline_start_workers(NULL);
-    pipeline_start_runner(pipeline.frames, "");
-    expect_in_order();
+    char frames[16];
+    snprintf(frames, sizeof frames, "--frames %d", FRAMES);
+    pipeline_start_runner(pipeline.frames, frames);
+    expect_in_order(FRAMES);
     pipeline_expect_exit(0);
-    pipeline_expect_all_results();
-    int total = frames_of(1) + frames_of(3) + frames_of(4);
-    assert_int_equal(total, PIPELINE_FRAMES);
-    for (int i = 1; i < 5; i++)
-        if (i != 2 && frames_of(i) < PIPELINE_FRAMES / 12) fail_msg("worker %d did %d frames only", i + 1, frames_of(i));
+    assert_true(pipeline_query("SELECT count(*) FROM results WHERE error IS NULL") == FRAMES);
+    expect_one_label_an_image();
+    int done[] = { frames_of(1), frames_of(3), frames_of(4) };
+    print_message("  frames done: %d, %d and %d\n", done[0], done[1], done[2]);
+    assert_int_equal(done[0] + done[1] + done[2], FRAMES);
+    for (int i = 0; i < 3; i++) assert_true(done[i] >= FRAMES / 12);
 }
 
 static void a_replica_goes_and_the_others_carry_on(void **unused) {
@@ -168,8 +179,7 @@ static void a_slow_stage_gets_fewer_blocks(void **unused) {
     pipeline_expect_exit(1);
     assert_true(pipeline_query("SELECT count(*) FROM results") >= before + 100);
     assert_true(pipeline_query("SELECT max(attempts) = 1 AND count(error) = 0 FROM results") == 1);
-    assert_true(pipeline_query("SELECT max(n) FROM (SELECT count(DISTINCT label) AS n FROM frames JOIN results"
-                               " USING (run_id, seq) GROUP BY path)") == 1);
+    expect_one_label_an_image();
 }
 
 int main(void) {
