@@ -64,6 +64,7 @@ struct controller {
     int64_t risk_from;  /* narrivals when the deadline became threatened, -1: it is not */
     double relieved_s;  /* the latest switch for the deadline's sake, */
     int relieved;       /* and how many there were in a row */
+    bool excessive;     /* it may be more than it takes: not looked at since */
     double decided_s;   /* the latest decision, -1: none */
     double room_since;  /* since when accuracy could be restored, -1: it cannot */
     double restored_s;  /* the latest restoration, -1: none */

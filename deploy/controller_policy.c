@@ -8,7 +8,7 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
-enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECENT / 2 };
+enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECENT / 2, TEMPER_AFTER = 2 * CONTROLLER_RECENT };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
@@ -259,7 +259,8 @@ static bool solve_first_relief(struct controller *c, double now_s, int ahead, st
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    if (!solve_first_relief(c, now_s, ahead, &s) && !solve_relief(c, now_s, ahead, &s)) return;
+    bool first = solve_first_relief(c, now_s, ahead, &s);
+    if (!first && !solve_relief(c, now_s, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
     bool enough = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
     /* Where nothing is fast enough, go on up for any gain, but sideways or down
@@ -273,10 +274,24 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
         c->restored_s = -1;
     }
     note_relief(c, now_s, s.choice, undoes);
+    c->excessive |= first && now_s - c->relieved_s > wait_s(c);
     c->relieved_s = now_s;
     c->relieved++;
     switch_to(c, now_s, s.choice, enough ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
               in_flight);
+}
+
+/* The first relief is for the worst of the latest frames. When those of the new
+ * plan have shown how slow the slices are, what relief would choose now is enough.
+ * Once: the reliefs behind that were needed. */
+static bool temper(struct controller *c, double now_s, int ahead, int in_flight) {
+    if (!c->excessive || c->nrecent < TEMPER_AFTER || ahead > c->nstages) return false;
+    c->excessive = false;
+    struct planner_solution s;
+    if (!solve_relief(c, now_s, ahead, &s) || s.outcome != PLANNER_FEASIBLE) return false;
+    if (value_of(c, c->choice, ahead).cost - s.value.cost < (int64_t)(LEAST_GAIN * PLANNER_COST_ONE)) return false;
+    switch_to(c, now_s, s.choice, "less is enough", ahead, in_flight);
+    return true;
 }
 
 /* A plan to go back to: the frames that came lately, a burst before a silence
@@ -389,7 +404,7 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
         now.latency += HORIZON * (now.bottleneck - (int64_t)(1e9 / recent));
     if (expected_ms(c, &now) <= limit_ms && now.cost <= c->cost_max) {
         c->risk_from = -1;
-        restore(c, now_s, idle_s, ahead, in_flight);
+        if (!temper(c, now_s, ahead, in_flight)) restore(c, now_s, idle_s, ahead, in_flight);
         return;
     }
     c->room_since = -1;
