@@ -420,7 +420,7 @@ void controller_follow_exact(struct controller *c, double now_s, int waiting, in
      * stall of a few frames all is as before. */
     bool scattered = ahead <= QUEUE_BEGUN && recent == 0 && !grows && now.cost <= c->cost_max;
     bool judged = c->nrecent > 0 || c->switches > 0; /* before the first result the profile is all there is */
-    if (scattered && judged && late_lately(c, limit_ms) < LATE_SHOWN) return;
+    if (scattered && judged && late_lately(c, c->config.slo_ms) < LATE_SHOWN) return;
     relieve(c, now_s, ahead, in_flight);
 }
 
