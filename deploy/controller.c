@@ -13,6 +13,9 @@
 #define CONTENTION_S 0.2 /* apart, at least, are totals of contention that are compared */
 #define CONTENTION_WINDOW 3
 #define BESIDE_WINDOW 16 /* frames that an average goes over */
+#define SMALL_MS 1.0     /* a frame that takes the link less, */
+#define SMALL_SHARE 0.125 /* and has less than that of the bytes of all channels as they are, tells little of it */
+enum { UNSURE = 5 };     /* so many that tell little tell something */
 
 static const char *const policy_names[CONTROLLER_POLICIES] = {"static", "bottleneck", "exact"};
 
@@ -156,7 +159,8 @@ enum status controller_create(struct controller **out, const struct controller_c
     c->risk_from = -1;
     c->room_since = c->restored_s = c->decided_s = -1;
     c->reported_s = c->waited = c->waited_last = -1;
-    c->relieved_s = c->crowded_s = -INFINITY;
+    c->relieved_s = c->tempered_s = c->crowded_s = -INFINITY;
+    c->gone_s = INFINITY;
     c->stale = true;
     status = planner_create(&c->planner, nstages, nlevels, err); /* bounds the numbers, too */
     if (status) goto fail;
@@ -212,10 +216,28 @@ void controller_arrival(struct controller *c, double now_s) {
     c->narrivals++;
 }
 
-static void note_rate(struct controller_slice *slice, size_t bytes, double link_ms) {
-    double ms = fmax(link_ms - slice->latency_ms, 0.1 * link_ms);
-    estimate_add(&slice->ns_per_byte, ms * 1e6 / (double)bytes);
-    estimate_hasten(&slice->ns_per_byte); /* a link's times scatter little */
+static bool contended(const struct controller_slice *slice) {
+    return slice->slowdown.value > CONTENDED * slice->slowdown.calm;
+}
+
+/* What a small frame takes is for the most part how long the devices at both ends
+ * took to wake up, and where a core is shared any frame waits for that. Such a
+ * time shows that the link is as fast as that; that it is slower, the least of
+ * several. */
+static void note_rate(struct controller *c, int stage, size_t bytes, double link_ms) {
+    struct controller_slice *slice = &c->slice[stage];
+    double ms = fmax(link_ms - slice->latency_ms, 0.1 * link_ms), ns = ms * 1e6 / (double)bytes;
+    double known = slice->ns_per_byte.value, most = (double)codec_raw_size(CODEC_F32, slice->map[0].c, slice->map[0].hw);
+    bool small = (double)bytes * known < SMALL_MS * 1e6 && (double)bytes < SMALL_SHARE * most;
+    bool unsure = known > 0 && ns > known && (small || contended(slice) || (stage > 0 && contended(slice - 1)));
+    if (unsure) {
+        slice->least_ns = slice->nunsure ? fmin(slice->least_ns, ns) : ns;
+        if (++slice->nunsure < UNSURE) return;
+        ns = slice->least_ns;
+    }
+    slice->nunsure = 0;
+    estimate_add(&slice->ns_per_byte, ns);
+    if (!unsure) estimate_hasten(&slice->ns_per_byte); /* a link's times scatter little */
 }
 
 void controller_link(struct controller *c, int stage, size_t bytes, double link_ms) {
@@ -223,7 +245,7 @@ void controller_link(struct controller *c, int stage, size_t bytes, double link_
         c->ignored++;
         return;
     }
-    note_rate(&c->slice[stage], bytes, link_ms);
+    note_rate(c, stage, bytes, link_ms);
     c->stale = true;
 }
 
@@ -231,7 +253,7 @@ void controller_link(struct controller *c, int stage, size_t bytes, double link_
 static void report_link(struct controller *c, const struct controller_report *r) {
     struct controller_slice *slice = &c->slice[r->stage];
     if (r->bytes == 0) return;
-    if (r->link_ms > 0) note_rate(slice, r->bytes, r->link_ms);
+    if (r->link_ms > 0) note_rate(c, r->stage, r->bytes, r->link_ms);
     if (r->stage == 0) {
         estimate_add(&slice->image_bytes, (double)r->bytes);
         return;

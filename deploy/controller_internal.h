@@ -9,6 +9,7 @@
 #include "deploy/planner.h"
 
 enum { CONTROLLER_RECENT = 8 };
+#define CONTENDED 1.25 /* slowdown over the undisturbed one that tells of contention */
 
 struct controller_slice {
     int first_block, nblocks;
@@ -19,6 +20,8 @@ struct controller_slice {
     double bytes_per_s; /* of the link, as configured */
     double latency_ms;
     struct estimate ns_per_byte;
+    double least_ns; /* a byte, of the latest frames that hardly tell, */
+    int nunsure;     /* so many */
     struct estimate packing[CODEC_COUNT]; /* bytes over those of the raw form */
     struct estimate image_bytes, image_ms; /* stage 0: a frame as it comes, and decoding it */
     double beside_ms; /* that a frame takes the undisturbed device beside what it reports: see note_interval() */
@@ -65,7 +68,9 @@ struct controller {
     double relieved_s;  /* the latest switch for the deadline's sake, */
     int relieved;       /* and how many there were in a row */
     bool excessive;     /* it may be more than it takes: not looked at since */
+    double tempered_s;  /* when one was last found to be */
     double decided_s;   /* the latest decision, -1: none */
+    double gone_s;      /* since when the disturbance that the present plan is for has looked gone, INFINITY: it does not */
     double room_since;  /* since when accuracy could be restored, -1: it cannot */
     double restored_s;  /* the latest restoration, -1: none */
     double checked_s;   /* when room was last looked for */

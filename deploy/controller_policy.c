@@ -10,13 +10,13 @@
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
 enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECENT / 2, TEMPER_AFTER = 2 * CONTROLLER_RECENT };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
-#define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
                             * plan are not all counted, and accuracy is soon given back */
 #define RELIEF_UTILISATION 0.6 /* of the utilisation allowed, likewise: what is queued must drain */
 #define LEAST_SHARE 0.4    /* and at last */
 #define SHARE_STEP 0.1     /* between those that are tried, up to all of it */
 #define LEAST_GAIN 0.0005  /* of accuracy, worth a switch; all of it always is */
+#define NEARLY 1.1         /* times the fastest plan's latency: as good, where no plan is fast enough */
 #define LEAST_SPEEDUP 0.85 /* of latency, worth a switch where nothing is fast enough */
 
 static struct planner_value value_of(const struct controller *c, const struct planner_choice *choice, int queued) {
@@ -79,6 +79,7 @@ static void switch_to(struct controller *c, double now_s, const struct planner_c
     c->old_plan_results = in_flight + c->nstages; /* and some being stored */
     c->risk_from = -1;
     c->room_since = -1;
+    c->gone_s = INFINITY;
     c->stale = true; /* times of fuller levels depend on the present one */
 }
 
@@ -202,6 +203,7 @@ static void review(struct controller *c, double now_s) {
         if (slice->heavy == 0 || (!full && !eased && !tried)) continue;
         if (eased) {
             c->undone = 0;
+            c->gone_s = now_s - ease_held(slice, now_s);
             forget_worst(slice);
         }
         slice->heavy = 0;
@@ -224,20 +226,34 @@ static bool solve_within(struct controller *c, double room_ms, struct traffic t,
     return planner_find(c->planner, &patient, s);
 }
 
-/* The plan for relief, as early as can be, or else the fastest; false: none can be
- * had. What is left free of the deadline is for the spread, too: pruning does not
- * help against what neither stages nor links account for. */
-static bool solve_relief(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
+/* Where nothing is fast enough: the fastest, so that what is queued drains; with
+ * little queued, the most accurate of those nearly as fast. */
+static bool solve_fastest(struct controller *c, const struct planner_limits *limits, struct planner_solution *s) {
+    if (planner_solve(c->planner, limits, s, NULL)) return false;
+    if (s->outcome != PLANNER_TOO_SLOW || limits->queued > c->nstages) return true;
+    struct planner_limits near = *limits;
+    near.latency = (int64_t)(NEARLY * (double)s->value.latency);
+    near.bottleneck = (int64_t)(NEARLY * (double)s->value.bottleneck);
+    struct planner_solution nearly;
+    if (planner_find(c->planner, &near, &nearly)) *s = nearly;
+    s->outcome = PLANNER_TOO_SLOW;
+    return true;
+}
+
+/* The plan for relief, from `share` of the deadline on, as early as can be; false:
+ * none can be had. What is left free of the deadline is for the spread, too: pruning
+ * does not help against what neither stages nor links account for. */
+static bool solve_relief(struct controller *c, double now_s, double share, int ahead, struct planner_solution *s) {
     struct traffic t = traffic_now(c, now_s);
-    for (double share = relief_share(c, now_s); share < 1; share += SHARE_STEP)
+    for (; share < 1; share += SHARE_STEP)
         if (solve_within(c, c->config.slo_ms * share - c->spread.median, t, ahead, s)) return true;
     struct planner_limits limits = limits_for(c, c->config.slo_ms, t.rate, c->config.utilisation, ahead);
-    return !planner_solve(c->planner, &limits, s, NULL);
+    return solve_fastest(c, &limits, s);
 }
 
 /* The same where slices have just become slow: how slow is known late, so for
  * the worst of their latest frames, if anything is fast enough for that. */
-static bool solve_first_relief(struct controller *c, double now_s, int ahead, struct planner_solution *s) {
+static bool solve_first_relief(struct controller *c, double now_s, double share, int ahead, struct planner_solution *s) {
     double kept[PLANNER_MAX_SLICES];
     bool any = false;
     for (int i = 0; i < c->nstages; i++) {
@@ -249,7 +265,7 @@ static bool solve_first_relief(struct controller *c, double now_s, int ahead, st
     }
     if (!any) return false;
     controller_fill_times(c);
-    bool found = solve_relief(c, now_s, ahead, s) && s->outcome == PLANNER_FEASIBLE;
+    bool found = solve_relief(c, now_s, share, ahead, s) && s->outcome == PLANNER_FEASIBLE;
     for (int i = 0; i < c->nstages; i++) c->slice[i].slowdown.value = kept[i];
     controller_fill_times(c);
     if (found) s->value = value_of(c, s->choice, ahead);
@@ -259,8 +275,8 @@ static bool solve_first_relief(struct controller *c, double now_s, int ahead, st
 static void relieve(struct controller *c, double now_s, int ahead, int in_flight) {
     struct planner_value now = value_of(c, c->choice, ahead);
     struct planner_solution s;
-    bool first = solve_first_relief(c, now_s, ahead, &s);
-    if (!first && !solve_relief(c, now_s, ahead, &s)) return;
+    double share = relief_share(c, now_s);
+    if (!solve_first_relief(c, now_s, share, ahead, &s) && !solve_relief(c, now_s, share, ahead, &s)) return;
     if (memcmp(s.choice, c->choice, (size_t)c->nstages * sizeof *s.choice) == 0) return;
     bool enough = s.outcome == PLANNER_FEASIBLE, too_costly = now.cost > c->cost_max && s.value.cost < now.cost;
     /* Where nothing is fast enough, go on up for any gain, but sideways or down
@@ -274,22 +290,23 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
         c->restored_s = -1;
     }
     note_relief(c, now_s, s.choice, undoes);
-    c->excessive |= first && now_s - c->relieved_s > wait_s(c);
+    c->excessive = now_s - c->tempered_s > wait_s(c);
     c->relieved_s = now_s;
     c->relieved++;
     switch_to(c, now_s, s.choice, enough ? "deadline at risk" : "no plan is fast enough, the fastest", ahead,
               in_flight);
 }
 
-/* The first relief is for the worst of the latest frames. When those of the new
- * plan have shown how slow the slices are, what relief would choose now is enough.
- * Once: the reliefs behind that were needed. */
+/* Relief is for what the latest frames were at their worst. When those of the new
+ * plan have shown how slow the slices are, what relief would choose now is enough;
+ * unless it was tried just now, and more relief had to follow. */
 static bool temper(struct controller *c, double now_s, int ahead, int in_flight) {
-    if (!c->excessive || c->nrecent < TEMPER_AFTER || ahead > c->nstages) return false;
+    if (!c->excessive || c->nrecent < TEMPER_AFTER || ahead > c->nstages || traffic_now(c, now_s).recent > 0) return false;
     c->excessive = false;
     struct planner_solution s;
-    if (!solve_relief(c, now_s, ahead, &s) || s.outcome != PLANNER_FEASIBLE) return false;
+    if (!solve_relief(c, now_s, RELIEF_SHARE, ahead, &s) || s.outcome != PLANNER_FEASIBLE) return false;
     if (value_of(c, c->choice, ahead).cost - s.value.cost < (int64_t)(LEAST_GAIN * PLANNER_COST_ONE)) return false;
+    c->tempered_s = now_s;
     switch_to(c, now_s, s.choice, "less is enough", ahead, in_flight);
     return true;
 }
@@ -360,7 +377,7 @@ static void try_out(struct controller *c, double now_s, int ahead, int in_flight
     switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
 }
 
-/* `idle_s`: since the last decision; without frames there was room, too. */
+/* `idle_s`: since the last decision; without frames there was room, too; and since the disturbance has gone. */
 static void restore(struct controller *c, double now_s, double idle_s, int ahead, int in_flight) {
     double patience = patience_s(c);
     struct planner_value now = value_of(c, c->choice, ahead);
@@ -377,7 +394,7 @@ static void restore(struct controller *c, double now_s, double idle_s, int ahead
     bool room = room_for_more(c, now_s, ahead, &s);
     if (!room && now_s - c->switched_s > TRIAL_AFTER * patience) try_out(c, now_s, ahead, in_flight);
     if (!room) c->room_since = -1;
-    else if (c->room_since < 0) c->room_since = now_s - fmin(idle_s, patience);
+    else if (c->room_since < 0) c->room_since = fmin(now_s - fmin(idle_s, patience), fmax(c->gone_s, c->switched_s));
     if (!room || now_s - c->room_since < patience || easing(c, now_s)) return;
     c->restored_s = now_s;
     switch_to(c, now_s, s.choice, "room for more accuracy", ahead, in_flight);

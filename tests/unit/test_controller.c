@@ -514,7 +514,7 @@ static void test_restart(void **state) {
     for (int i = 0; i < 30; i++)
         controller_report(c, i,
                           &(struct controller_report){
-                              .stage = 1, .compute_ms = i < 10 ? 13.2 : 36, .bytes = 1000, .link_ms = i < 10 ? 0.6 : 2});
+                              .stage = 1, .compute_ms = i < 10 ? 13.2 : 36, .bytes = 100000, .link_ms = i < 10 ? 60 : 200});
     assert_true(fabs(controller_slowdown(c, 1) - 3) < 1e-6);
     assert_true(controller_link_rate(c, 1) < 1e6);
     controller_restarted(c, 1);
