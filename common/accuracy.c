@@ -9,8 +9,8 @@
 #include <string.h>
 
 /* What a sample can vary in a block: its level, how far that is below or above
- * what arrives, and the codec at its entrance. */
-enum { AXIS_BLOCK, AXIS_MISSING, AXIS_SURPLUS, AXIS_CODEC, AXES };
+ * what arrives, its level again where it is below, and the codec at its entrance. */
+enum { AXIS_BLOCK, AXIS_MISSING, AXIS_NARROW, AXIS_SURPLUS, AXIS_CODEC, AXES };
 enum { FINENESSES = CODEC_COUNT / 2 }; /* codecs come in pairs, without and with zlib */
 _Static_assert(CODEC_F32Z == CODEC_F32 + 1 && CODEC_Q4TZ == CODEC_Q4T + 1 && CODEC_COUNT % 2 == 0, "pairs");
 
@@ -18,7 +18,7 @@ enum status accuracy_create(struct accuracy **out, int nblocks, int nlevels, str
     assert(nblocks > 0 && nblocks <= PLAN_MAX_BLOCKS && nlevels > 0 && nlevels <= PLAN_MAX_LEVELS);
     struct accuracy *a = calloc(1, sizeof *a);
     size_t n = (size_t)nblocks * (size_t)nlevels;
-    if (a) a->block = calloc(3 * n + (size_t)nblocks * CODEC_COUNT, sizeof *a->block);
+    if (a) a->block = calloc(4 * n + (size_t)nblocks * CODEC_COUNT, sizeof *a->block);
     if (!a || !a->block) {
         free(a);
         return err_memory(err, "accuracy model");
@@ -26,7 +26,8 @@ enum status accuracy_create(struct accuracy **out, int nblocks, int nlevels, str
     a->nblocks = nblocks;
     a->nlevels = nlevels;
     a->missing = a->block + n;
-    a->surplus = a->missing + n;
+    a->narrow = a->missing + n;
+    a->surplus = a->narrow + n;
     a->codec = a->surplus + n;
     *out = a;
     return STATUS_OK;
@@ -45,7 +46,8 @@ static int arriving(const struct plan *plan, int b) {
 }
 
 double accuracy_step(const struct accuracy *a, int b, int own, int in) {
-    return in > own ? a->missing[b * a->nlevels + in - own] : a->surplus[b * a->nlevels + own - in];
+    int row = b * a->nlevels;
+    return in > own ? a->missing[row + in - own] + a->narrow[row + own] : a->surplus[row + own - in];
 }
 
 double accuracy_predict(const struct accuracy *a, const struct plan *plan) {
@@ -91,6 +93,7 @@ static int plan_rank(const struct plan *plan, int block, int axis) {
     if (block == 0) return 0;
     if (axis == AXIS_CODEC) return (int)plan->codec[block] / 2;
     int step = arriving(plan, block) - plan->level[block];
+    if (axis == AXIS_NARROW) return step > 0 ? plan->level[block] : 0;
     if (axis == AXIS_SURPLUS) step = -step;
     return step > 0 ? step : 0;
 }
@@ -172,12 +175,14 @@ enum status accuracy_fit(struct accuracy *a, const struct accuracy_sample *sampl
         for (int b = 0; b < a->nblocks; b++) {
             const double *increment = fit.increment + (size_t)b * AXES * PLAN_MAX_LEVELS;
             double *block = a->block + b * a->nlevels;
-            double *missing = a->missing + b * a->nlevels, *surplus = a->surplus + b * a->nlevels;
+            double *missing = a->missing + b * a->nlevels, *narrow = a->narrow + b * a->nlevels;
+            double *surplus = a->surplus + b * a->nlevels;
             double *codec = a->codec + b * CODEC_COUNT;
-            block[0] = missing[0] = surplus[0] = codec[CODEC_F32] = codec[CODEC_F32Z] = 0;
+            block[0] = missing[0] = narrow[0] = surplus[0] = codec[CODEC_F32] = codec[CODEC_F32Z] = 0;
             for (int l = 1; l < a->nlevels; l++) {
                 block[l] = block[l - 1] + increment[AXIS_BLOCK * PLAN_MAX_LEVELS + l];
                 missing[l] = missing[l - 1] + increment[AXIS_MISSING * PLAN_MAX_LEVELS + l];
+                narrow[l] = narrow[l - 1] + increment[AXIS_NARROW * PLAN_MAX_LEVELS + l];
                 surplus[l] = surplus[l - 1] + increment[AXIS_SURPLUS * PLAN_MAX_LEVELS + l];
             }
             for (int c = 2; c < CODEC_COUNT; c++)
@@ -200,6 +205,7 @@ char *accuracy_json(const struct accuracy *a) {
                       json_add(root, "base", cJSON_CreateNumber(a->base)) &&
                       json_add(root, "block", json_matrix(a->block, a->nblocks, a->nlevels)) &&
                       json_add(root, "missing", json_matrix(a->missing, a->nblocks, a->nlevels)) &&
+                      json_add(root, "narrow", json_matrix(a->narrow, a->nblocks, a->nlevels)) &&
                       json_add(root, "surplus", json_matrix(a->surplus, a->nblocks, a->nlevels)) &&
                       json_add(root, "codec", json_matrix(a->codec, a->nblocks, CODEC_COUNT)) &&
                       json_add(root, "links", cJSON_CreateBool(a->links)) &&
@@ -253,6 +259,8 @@ enum status accuracy_parse(struct accuracy **out, const char *json, int nblocks,
     bool steps = cJSON_HasObjectItem(root, "missing") || cJSON_HasObjectItem(root, "surplus");
     if (!status) status = parse_costs(root, steps ? "missing" : "link", nblocks, nlevels, true, a->missing, err);
     if (!status && steps) status = parse_costs(root, "surplus", nblocks, nlevels, true, a->surplus, err);
+    if (!status && cJSON_HasObjectItem(root, "narrow")) /* not in the first such files */
+        status = parse_costs(root, "narrow", nblocks, nlevels, true, a->narrow, err);
     if (!status) status = parse_costs(root, "codec", nblocks, CODEC_COUNT, false, a->codec, err);
     /* Files without the flags measured links, and no codec. */
     if (a) a->links = !cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(root, "links"));
@@ -272,6 +280,7 @@ enum status accuracy_slice(struct accuracy **part, const struct accuracy *whole,
     size_t n = (size_t)nblocks * (size_t)a->nlevels;
     memcpy(a->block, whole->block + (ptrdiff_t)first * a->nlevels, n * sizeof *a->block);
     memcpy(a->missing, whole->missing + (ptrdiff_t)first * a->nlevels, n * sizeof *a->missing);
+    memcpy(a->narrow, whole->narrow + (ptrdiff_t)first * a->nlevels, n * sizeof *a->narrow);
     memcpy(a->surplus, whole->surplus + (ptrdiff_t)first * a->nlevels, n * sizeof *a->surplus);
     memcpy(a->codec, whole->codec + (ptrdiff_t)first * CODEC_COUNT, (size_t)nblocks * CODEC_COUNT * sizeof *a->codec);
     a->base = whole->base;

@@ -2,12 +2,14 @@
  * each block costs, and at each cut the change of level and the codec.
  *
  *   accuracy(plan) = base - sum_b block[b][level_b]
- *                         - sum_cuts (missing[b][a_b - level_b] or surplus[b][level_b - a_b]
+ *                         - sum_cuts (missing[b][a_b - level_b] + narrow[b][level_b]
+ *                                     or surplus[b][level_b - a_b]
  *                                     + codec[b][codec_b])
  *
  * with the cuts at the entrances of blocks 1, 2, ... and a_b the level of what
  * arrives there, max(level_b-1, link_b): of channels that the block would read, some
- * are missing if that is higher than its own; if it is lower, some are not read.
+ * are missing if that is higher than its own, the larger a share of them the
+ * narrower the block is; if it is lower, some are not read.
  * Fitted by least squares with non-negative, non-decreasing costs to uniform,
  * single-block, single-step and random plans; `held_out_error` is the mean
  * absolute error on random plans that the fit did not see. Accuracies are
@@ -25,6 +27,7 @@ struct accuracy {
     double base;
     double *block; /* [nblocks][nlevels], block[.][0] = 0 */
     double *missing; /* [nblocks][nlevels]: cost of what arrives being so many levels higher */
+    double *narrow;  /* [nblocks][nlevels]: cost, on top, of the block's own level where any are missing */
     double *surplus; /* [nblocks][nlevels]: cost of its being so many levels lower */
     double *codec; /* [nblocks][CODEC_COUNT]: cost of the codec at the entrance of the block */
     bool links, codecs; /* whether any plan measured had a capped link, one of 8 or 4 bits */

@@ -112,14 +112,18 @@ static enum status add_single(struct measure_set *plans, const struct model *mod
     return STATUS_OK;
 }
 
-/* One change of level at every cut, up and down. */
+/* One change of level at every cut, up and down: between level 0 and a middle one
+ * and the last, and between any two neighbours, whose channels differ by a larger
+ * share the narrower they are. */
 static enum status add_steps(struct measure_set *plans, const struct model *model, struct err *err) {
-    int last = model->levels->nlevels - 1;
+    int last = model->levels->nlevels - 1, npairs = last > 0 ? last + 2 : 0;
     for (int b = 1; b < model->blocks->nblocks; b++)
-        for (int i = 0; i < 4 && last > 0; i++) {
+        for (int i = 0; i < 2 * npairs; i++) {
+            int pair = i / 2, narrow = pair == 0 ? last : pair == 1 ? (last + 1) / 2 : pair - 1;
             struct plan *plan = add_plan(plans, model, err);
             if (!plan) return STATUS_MEMORY;
-            for (int k = 0; k < plan->nblocks; k++) plan->level[k] = (k < b) == (i % 2) ? (i / 2 ? last : (last + 1) / 2) : 0;
+            for (int k = 0; k < plan->nblocks; k++)
+                plan->level[k] = (k < b) == i % 2 ? narrow : pair < 2 ? 0 : narrow - 1;
         }
     return STATUS_OK;
 }

@@ -46,6 +46,7 @@ static struct accuracy *truth(void) {
         for (int l = 1; l < LEVELS; l++) {
             a->block[b * LEVELS + l] = 0.004 * (b + 1) * l * l;
             a->missing[b * LEVELS + l] = 0.002 * (BLOCKS - b) * l;
+            a->narrow[b * LEVELS + l] = 0.003 * (b + 1) * (l < LEVELS - 1 ? l : l - 1); /* at the last none are missing */
             a->surplus[b * LEVELS + l] = 0.001 * (b + 1) * l;
         }
         for (int c = 2; c < CODEC_COUNT; c++) a->codec[b * CODEC_COUNT + c] = 0.001 * (c / 2) * (b + 1);
@@ -59,9 +60,10 @@ static void sample_all(struct samples *s, const struct accuracy *a) {
     for (int l = 0; l < LEVELS; l++) add_measured(s, new_plan(l), a, 0);
     for (int b = 1; b < BLOCKS; b++)
         for (int l = 1; l < LEVELS; l++)
-            for (int up = 0; up < 2; up++) {
-                struct plan *plan = new_plan(0);
-                for (int k = 0; k < BLOCKS; k++) plan->level[k] = (k >= b) == up ? l : 0;
+            for (int i = 0; i < 4; i++) {
+                struct plan *plan = new_plan(i / 2 ? l - 1 : 0);
+                for (int k = 0; k < BLOCKS; k++)
+                    if ((k >= b) == i % 2) plan->level[k] = l;
                 add_measured(s, plan, a, 0);
             }
     for (int b = 0; b < BLOCKS; b++) {
@@ -96,6 +98,7 @@ static void test_fit_recovers_the_costs(void **state) {
     for (int i = 0; i < BLOCKS * LEVELS; i++) assert_true(fabs(fitted->block[i] - a->block[i]) < 1e-5);
     for (int i = LEVELS; i < BLOCKS * LEVELS; i++) {
         assert_true(fabs(fitted->missing[i] - a->missing[i]) < 1e-5);
+        assert_true(fabs(fitted->narrow[i] - a->narrow[i]) < 1e-5);
         assert_true(fabs(fitted->surplus[i] - a->surplus[i]) < 1e-5);
     }
     for (int i = CODEC_COUNT; i < BLOCKS * CODEC_COUNT; i++) assert_true(fabs(fitted->codec[i] - a->codec[i]) < 1e-5);
@@ -198,6 +201,7 @@ static void test_text_round_trip_and_slice(void **state) {
     assert_int_equal(part->nblocks, 2);
     assert_true(part->block[LEVELS + 3] == a->block[3 * LEVELS + 3]);
     assert_true(part->missing[1] == a->missing[2 * LEVELS + 1]);
+    assert_true(part->narrow[LEVELS + 2] == a->narrow[3 * LEVELS + 2]);
     assert_true(part->surplus[LEVELS + 1] == a->surplus[3 * LEVELS + 1]);
     assert_true(part->codec[CODEC_COUNT + 5] == a->codec[3 * CODEC_COUNT + 5]);
     accuracy_destroy(&part);
@@ -235,6 +239,13 @@ static void test_text_round_trip_and_slice(void **state) {
                                     "\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", 2, 2, &err),
                      STATUS_OK);
     assert_true(accuracy_step(none, 1, 0, 1) == 0.02 && accuracy_step(none, 1, 1, 0) == 0 && none->links);
+    accuracy_destroy(&none);
+    /* What a narrow block lacks costs more. */
+    assert_int_equal(accuracy_parse(&none, "{\"blocks\":1,\"levels\":3,\"base\":0.5,\"block\":[[0,0.1,0.2]],\"missing\":[[0,0.02,0.03]],"
+                                    "\"narrow\":[[0,0.04,0.04]],\"surplus\":[[0,0,0]],\"codec\":[[0,0,0,0,0,0,0,0,0,0,0,0]],"
+                                    "\"samples\":1,\"fit_error\":0,\"held_out_error\":0,\"held_out_worst\":0}", 1, 3, &err),
+                     STATUS_OK);
+    assert_true(accuracy_step(none, 0, 0, 1) == 0.02 && accuracy_step(none, 0, 1, 2) == 0.02 + 0.04);
     accuracy_destroy(&none);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         enum status status = accuracy_parse(&none, cases[i].json, 1, 2, &err);
