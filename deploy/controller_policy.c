@@ -251,23 +251,29 @@ static bool solve_relief(struct controller *c, double now_s, double share, int a
     return solve_fastest(c, &limits, s);
 }
 
+/* Plans as though the slices were so slow. */
+static void suppose(struct controller *c, const double *slowdown) {
+    for (int i = 0; i < c->nstages; i++) c->slice[i].slowdown.value = slowdown[i];
+    controller_fill_times(c);
+}
+
 /* The same where slices have just become slow: how slow is known late, so for
  * the worst of their latest frames, if anything is fast enough for that. */
-static bool solve_first_relief(struct controller *c, double now_s, double share, int ahead, struct planner_solution *s) {
-    double kept[PLANNER_MAX_SLICES];
+static bool solve_first_relief(struct controller *c, double now_s, double share, int ahead,
+                               struct planner_solution *s) {
+    double kept[PLANNER_MAX_SLICES], worst[PLANNER_MAX_SLICES];
     bool any = false;
     for (int i = 0; i < c->nstages; i++) {
-        struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
-        kept[i] = slowdown->value;
+        const struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
+        kept[i] = worst[i] = slowdown->value;
         if (c->slice[i].heavy > 0 || kept[i] < CONTENDED * slowdown->calm) continue;
-        slowdown->value = fmax(kept[i], estimate_slowdown_latest(slowdown));
-        any |= slowdown->value > kept[i];
+        worst[i] = fmax(kept[i], estimate_slowdown_latest(slowdown));
+        any |= worst[i] > kept[i];
     }
     if (!any) return false;
-    controller_fill_times(c);
+    suppose(c, worst);
     bool found = solve_relief(c, now_s, share, ahead, s) && s->outcome == PLANNER_FEASIBLE;
-    for (int i = 0; i < c->nstages; i++) c->slice[i].slowdown.value = kept[i];
-    controller_fill_times(c);
+    suppose(c, kept);
     if (found) s->value = value_of(c, s->choice, ahead);
     return found;
 }
@@ -353,26 +359,26 @@ static bool room_for_more(struct controller *c, double now_s, int ahead, struct 
  * slow for ever. So, after a long quiet while, take them to be undisturbed and
  * see: if they are not, a few samples say so, and the next trial waits longer. */
 static void try_out(struct controller *c, double now_s, int ahead, int in_flight) {
-    double kept[PLANNER_MAX_SLICES];
-    bool doubtful[PLANNER_MAX_SLICES], any = false;
+    double kept[PLANNER_MAX_SLICES], calm[PLANNER_MAX_SLICES];
+    bool any = false;
     for (int i = 0; i < c->nstages; i++) {
-        struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
+        const struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
+        bool doubtful = !estimate_slowdown_trusted(slowdown);
         kept[i] = slowdown->value;
-        doubtful[i] = !estimate_slowdown_trusted(slowdown);
-        if (!doubtful[i]) continue;
-        any = true;
-        slowdown->value = slowdown->calm;
+        calm[i] = doubtful ? slowdown->calm : kept[i];
+        any |= doubtful;
     }
     if (!any) return;
-    controller_fill_times(c);
+    suppose(c, calm);
     struct planner_solution s;
     bool room = room_for_more(c, now_s, ahead, &s);
+    suppose(c, kept);
+    if (!room) return;
     for (int i = 0; i < c->nstages; i++) {
-        if (room && doubtful[i]) estimate_slowdown_calm(&c->slice[i].slowdown);
-        else c->slice[i].slowdown.value = kept[i];
+        struct estimate_slowdown *slowdown = &c->slice[i].slowdown;
+        if (!estimate_slowdown_trusted(slowdown)) estimate_slowdown_calm(slowdown);
     }
     controller_fill_times(c);
-    if (!room) return;
     c->restored_s = now_s;
     switch_to(c, now_s, s.choice, "quiet for long, trying more accuracy", ahead, in_flight);
 }
