@@ -524,6 +524,39 @@ static void test_restart(void **state) {
     bench_destroy(b);
 }
 
+static void report_links(struct controller *c, double *now_s, int frames, double compute_ms, size_t bytes,
+                         const double *link_ms, int nlink) {
+    for (int i = 0; i < frames; i++)
+        controller_report(c, *now_s += .02,
+                          &(struct controller_report){
+                              .stage = 1, .compute_ms = compute_ms, .bytes = bytes, .link_ms = link_ms[i % nlink]});
+}
+
+/* A frame whose acknowledgement waits for a shared core, or that hardly takes the
+ * link at all, does not make the link look slow; one that all frames show does. */
+static void test_link_of_a_busy_device(void **state) {
+    struct bench *b = bench_create();
+    struct controller_config config = controller_defaults();
+    config.slo_ms = 100;
+    struct controller *c = make(b, config, STATUS_OK, "");
+    const size_t large = 110000, small = 500; /* 10 ms at the link's 11 MB/s, and .05 ms */
+    const double steady[] = { 10 }, waiting[] = { 10, 60, 55, 50, 10 }, faded[] = { 40 }, slow_small[] = { .05, 4, 6, 5 };
+    double now_s = 0;
+    report_links(c, &now_s, 30, 13.2, large, steady, 1);
+    report_links(c, &now_s, 10, 40, large, steady, 1);
+    report_links(c, &now_s, 60, 40, large, waiting, 5);
+    assert_true(controller_slowdown(c, 1) > 2.5 && controller_link_rate(c, 1) > 9e6);
+    report_links(c, &now_s, 30, 40, large, faded, 1);
+    assert_true(controller_link_rate(c, 1) < 3e6);
+    report_links(c, &now_s, 60, 13.2, large, steady, 1);
+    report_links(c, &now_s, 60, 13.2, small, slow_small, 4);
+    assert_true(controller_link_rate(c, 1) > 9e6);
+    report_links(c, &now_s, 4, 13.2, large, faded, 1); /* at once, where nothing else explains it */
+    assert_true(controller_link_rate(c, 1) < 3e6);
+    controller_destroy(&c);
+    bench_destroy(b);
+}
+
 /* What crosses into each stage of a real network, by level. */
 static void test_maps(void **state) {
     static const char text[] = "[net]\nwidth=16\nheight=16\nchannels=3\n"
@@ -603,6 +636,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_impossible_reports),
         cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_link_of_a_busy_device),
         cmocka_unit_test(test_maps),
         cmocka_unit_test(test_optimum),
         cmocka_unit_test(test_policy_names),
