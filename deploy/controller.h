@@ -17,7 +17,10 @@
  * few frames, unless it is known why there is one; times that scatter must make
  * frames late. A switch back to more accuracy needs a larger margin, for a
  * while, and waits longer after each one that had to be undone; the frames that
- * came lately, bursts among them, must have been in time with it, too.
+ * came lately, bursts among them, must have been in time with it, too. Relief,
+ * planned for the worst of what was seen, is looked at once more when its own
+ * frames have come. Time on a link that waiting for a shared core explains is
+ * not held against the link.
  *
  * Not thread-safe. Nothing is allocated after creation. Reports with numbers
  * that cannot be (not finite, negative, unknown stage or level) are ignored
