@@ -10,6 +10,7 @@
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
 enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECENT / 2, TEMPER_AFTER = 2 * CONTROLLER_RECENT };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
+#define NEARLY_FULL 0.7    /* of level 0's time */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
                             * plan are not all counted, and accuracy is soon given back */
 #define RELIEF_UTILISATION 0.6 /* of the utilisation allowed, likewise: what is queued must drain */
@@ -193,10 +194,18 @@ static bool easing(const struct controller *c, double now_s) {
     return any;
 }
 
+/* At level 0, or undisturbed at one that leaves a device hardly less to do. */
+static bool is_nearly_full(const struct controller *c, int s) {
+    const struct controller_slice *slice = &c->slice[s];
+    int level = c->choice[s].level;
+    return level == 0 || (slice->profile_ms[level * c->nlevels + level] > NEARLY_FULL * slice->profile_ms[0] &&
+                          slice->slowdown.value < CONTENDED * slice->slowdown.calm);
+}
+
 static void review(struct controller *c, double now_s) {
     for (int s = 0; s < c->nstages; s++) {
         struct controller_slice *slice = &c->slice[s];
-        bool full = c->choice[s].level == 0; /* measured itself */
+        bool full = is_nearly_full(c, s); /* measured itself */
         bool tells = slice->contention.worst[c->choice[s].level] > 0; /* that it lasts: a trial is likely to fail */
         bool eased = ease_held(slice, now_s) > wait_s(c);
         bool tried = now_s - slice->heavy_s > (tells ? 2 : 1) * TRIAL_AFTER * patience_s(c);
