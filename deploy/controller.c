@@ -227,7 +227,8 @@ static bool contended(const struct controller_slice *slice) {
 static void note_rate(struct controller *c, int stage, size_t bytes, double link_ms) {
     struct controller_slice *slice = &c->slice[stage];
     double ms = fmax(link_ms - slice->latency_ms, 0.1 * link_ms), ns = ms * 1e6 / (double)bytes;
-    double known = slice->ns_per_byte.value, most = (double)codec_raw_size(CODEC_F32, slice->map[0].c, slice->map[0].hw);
+    double known = slice->ns_per_byte.value;
+    double most = (double)codec_raw_size(CODEC_F32, slice->map[0].c, slice->map[0].hw);
     bool small = (double)bytes * known < SMALL_MS * 1e6 && (double)bytes < SMALL_SHARE * most;
     bool unsure = known > 0 && ns > known && (small || contended(slice) || (stage > 0 && contended(slice - 1)));
     if (unsure) {

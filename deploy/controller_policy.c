@@ -8,7 +8,8 @@
 /* A restoration that has to be undone within this many waits counts as failed,
  * and the next one waits twice as long, up to 2^UNDONE_MAX times. */
 enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
-enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6, LATE_SHOWN = CONTROLLER_RECENT / 2, TEMPER_AFTER = 2 * CONTROLLER_RECENT };
+enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6 };
+enum { LATE_SHOWN = CONTROLLER_RECENT / 2, TEMPER_AFTER = 2 * CONTROLLER_RECENT };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
 #define NEARLY_FULL 0.7    /* of level 0's time */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
@@ -316,7 +317,8 @@ static void relieve(struct controller *c, double now_s, int ahead, int in_flight
  * plan have shown how slow the slices are, what relief would choose now is enough;
  * unless it was tried just now, and more relief had to follow. */
 static bool temper(struct controller *c, double now_s, int ahead, int in_flight) {
-    if (!c->excessive || c->nrecent < TEMPER_AFTER || ahead > c->nstages || traffic_now(c, now_s).recent > 0) return false;
+    bool burst = traffic_now(c, now_s).recent > 0;
+    if (!c->excessive || c->nrecent < TEMPER_AFTER || ahead > c->nstages || burst) return false;
     c->excessive = false;
     struct planner_solution s;
     if (!solve_relief(c, now_s, RELIEF_SHARE, ahead, &s) || s.outcome != PLANNER_FEASIBLE) return false;
