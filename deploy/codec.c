@@ -1,5 +1,6 @@
 /* zlib runs at level 1: on a Pi, higher levels cost more time than the few per
- * cent of bytes that they save are worth on any link fast enough to use. */
+ * cent of bytes that they save are worth on any link fast enough to use. Streams
+ * have no zlib header and checksum: of a small map they would be a tenth. */
 #include "deploy/codec.h"
 
 #include "common/quantize.h"
@@ -14,6 +15,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "maps are copied as they lie in memory");
 
 enum { AFFINE_HEADER = 8 }; /* lo, step */
+enum { RAW_DEFLATE = -15, MEMORY_LEVEL = 8 }; /* windowBits and memLevel of zlib.h */
 
 struct codec_state {
     z_stream deflate, inflate;
@@ -24,11 +26,11 @@ struct codec_state {
 enum status codec_create(struct codec_state **state, struct err *err) {
     struct codec_state *s = calloc(1, sizeof *s);
     if (!s) return err_memory(err, "codec");
-    if (deflateInit(&s->deflate, 1) != Z_OK) {
+    if (deflateInit2(&s->deflate, 1, Z_DEFLATED, RAW_DEFLATE, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
         free(s);
         return err_memory(err, "deflate");
     }
-    if (inflateInit(&s->inflate) != Z_OK) {
+    if (inflateInit2(&s->inflate, RAW_DEFLATE) != Z_OK) {
         deflateEnd(&s->deflate);
         free(s);
         return err_memory(err, "inflate");
@@ -70,11 +72,6 @@ size_t codec_raw_size(enum codec codec, int c, int hw) {
 bool codec_is_smaller(enum codec codec, enum codec other) {
     size_t size = codec_raw_size(codec, 1, 1024), before = codec_raw_size(other, 1, 1024);
     return size < before || (size == before && quantize_form(codec).zlib && !quantize_form(other).zlib);
-}
-
-size_t codec_bound(enum codec codec, int c, int hw) {
-    size_t raw = codec_raw_size(codec, c, hw);
-    return quantize_form(codec).zlib ? compressBound(raw) : raw;
 }
 
 /* ---- float16 ---- */
@@ -173,9 +170,10 @@ enum status codec_encode(struct codec_state *s, enum codec codec, const float *m
     s->deflate.next_in = s->scratch;
     s->deflate.avail_in = (uInt)raw;
     s->deflate.next_out = out;
-    s->deflate.avail_out = (uInt)codec_bound(codec, c, hw);
-    if (deflate(&s->deflate, Z_FINISH) != Z_STREAM_END) return err_memory(err, "deflate");
-    *length = s->deflate.total_out;
+    s->deflate.avail_out = (uInt)raw - 1;
+    bool shorter = deflate(&s->deflate, Z_FINISH) == Z_STREAM_END;
+    if (!shorter) memcpy(out, s->scratch, raw);
+    *length = shorter ? s->deflate.total_out : raw;
     return STATUS_OK;
 }
 
@@ -184,9 +182,7 @@ enum status codec_decode(struct codec_state *s, enum codec codec, const uint8_t 
     assert(c > 0 && hw > 0);
     size_t raw = codec_raw_size(codec, c, hw);
     const struct quantize_form form = quantize_form(codec);
-    if (form.zlib) {
-        if (length > codec_bound(codec, c, hw))
-            return err_set(err, STATUS_FORMAT, "feature map of %d x %d values has %zu bytes", c, hw, length);
+    if (form.zlib && length < raw) {
         enum status status = reserve(s, raw, err);
         if (status) return status;
         inflateReset(&s->inflate);
@@ -195,7 +191,7 @@ enum status codec_decode(struct codec_state *s, enum codec codec, const uint8_t 
         s->inflate.next_out = s->scratch;
         s->inflate.avail_out = (uInt)raw;
         if (inflate(&s->inflate, Z_FINISH) != Z_STREAM_END || s->inflate.avail_in || s->inflate.avail_out)
-            return err_set(err, STATUS_FORMAT, "feature map of %d x %d values: damaged zlib stream", c, hw);
+            return err_set(err, STATUS_FORMAT, "feature map of %d x %d values: damaged deflate stream", c, hw);
         bytes = s->scratch;
     } else if (length != raw) {
         return err_set(err, STATUS_FORMAT, "feature map of %d x %d values as %s has %zu bytes, not %zu", c, hw,

@@ -12,9 +12,9 @@
  * Layout, little-endian: f32: c*hw floats. f16: c*hw halves. q8, q4: per
  * channel lo and step (f32), then per channel the values, a q4 channel in
  * (hw+1)/2 bytes, low nibble first. q8t, q4t: the same, as if the tensor were
- * one channel. With z: one zlib stream of that. The
- * length of the uncompressed form follows from the shape alone, so a decoder
- * knows what it must find. */
+ * one channel. With z: a raw deflate stream (RFC 1951) of that, or that itself
+ * where the stream is no shorter. The length of the uncompressed form follows
+ * from the shape alone, so a decoder knows what it must find, and which. */
 #ifndef ESPALIER_CODEC_H
 #define ESPALIER_CODEC_H
 
@@ -33,11 +33,9 @@ void codec_destroy(struct codec_state **state);
 
 /* Whether `codec` makes less of a map than `other`: fewer bits a value, or the same with zlib. */
 bool codec_is_smaller(enum codec codec, enum codec other);
-/* Bytes of the uncompressed form. */
+/* Bytes of the uncompressed form; no encoding of a map of this shape is longer. */
 size_t codec_raw_size(enum codec codec, int c, int hw);
-/* No encoding of a map of this shape is longer. */
-size_t codec_bound(enum codec codec, int c, int hw);
-/* Encodes map [c, hw] into `out` of at least codec_bound() bytes. */
+/* Encodes map [c, hw] into `out` of at least codec_raw_size() bytes. */
 enum status codec_encode(struct codec_state *state, enum codec codec, const float *map, int c, int hw, uint8_t *out,
                          size_t *length, struct err *err) MUST_CHECK;
 /* Decodes exactly c*hw floats. STATUS_FORMAT if the bytes are not the encoding

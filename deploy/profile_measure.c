@@ -120,7 +120,7 @@ static enum status measure_codecs(struct profile *p, struct err *err) {
     uint8_t *bytes = NULL;
     size_t room = 0;
     for (int c = 0; c < CODEC_COUNT; c++)
-        if (codec_bound((enum codec)c, CHANNELS, MAP) > room) room = codec_bound((enum codec)c, CHANNELS, MAP);
+        if (codec_raw_size((enum codec)c, CHANNELS, MAP) > room) room = codec_raw_size((enum codec)c, CHANNELS, MAP);
     bytes = malloc(room);
     enum status status = map && bytes ? codec_create(&state, err) : err_memory(err, "profile");
     struct random random = random_stream(1, 0, 0);

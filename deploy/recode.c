@@ -49,7 +49,7 @@ bool recode(struct recoder *r, struct packet *packet, enum codec codec) {
     if (!codec_is_smaller(codec, (enum codec)*used) || !make_room(r, (size_t)c * (size_t)area)) return false;
     if (codec_decode(r->codec, (enum codec)*used, m->payload, m->payload_length, c, area, r->map, NULL)) return false;
     *used = (uint8_t)codec;
-    uint8_t *payload, *buffer = packet_buffer(m, codec_bound(codec, c, area), &payload, NULL);
+    uint8_t *payload, *buffer = packet_buffer(m, codec_raw_size(codec, c, area), &payload, NULL);
     if (!buffer) return false;
     if (codec_encode(r->codec, codec, r->map, c, area, payload, &m->payload_length, NULL)) {
         free(buffer);

@@ -320,7 +320,7 @@ enum status stage_run(struct stage *s, const struct wire_message *message, uint3
     narrow(s, in, out, engine_output(s->engine));
     enum codec codec = out->stage < out->nstages ? (enum codec)out->choice[out->stage].codec : CODEC_F32;
     int c = (int)out->c, area = (int)(out->h * out->w);
-    uint8_t *payload, *buffer = packet_buffer(&s->next, codec_bound(codec, c, area), &payload, err);
+    uint8_t *payload, *buffer = packet_buffer(&s->next, codec_raw_size(codec, c, area), &payload, err);
     if (!buffer) return STATUS_MEMORY;
     status = codec_encode(s->codec, codec, s->output, c, area, payload, &s->next.payload_length, err);
     if (status) {

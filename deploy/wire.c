@@ -237,7 +237,7 @@ static const char *check_map(const struct wire_frame *m, size_t length) {
     uint64_t area = (uint64_t)m->h * m->w; /* each fits 27 bits */
     if (area > WIRE_MAX_PAYLOAD / 4 || area * m->c > WIRE_MAX_PAYLOAD / 4) return "shape";
     enum codec codec = m->stage < m->nstages ? (enum codec)m->choice[m->stage].codec : CODEC_F32;
-    if (length > codec_bound(codec, (int)m->c, (int)area)) return "payload";
+    if (length > codec_raw_size(codec, (int)m->c, (int)area)) return "payload";
     return NULL;
 }
 

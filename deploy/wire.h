@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 5,
+    WIRE_VERSION = 6,
     WIRE_MAX_STAGES = 64,
     WIRE_MAX_REPLICAS = 8, /* workers of one stage */
     WIRE_POSTS = 2,        /* of one worker, at a time */

@@ -17,12 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct err err;
     if (codec_create(&state, &err)) return 0;
     float *map = malloc(n * sizeof *map), *again = malloc(n * sizeof *again);
-    uint8_t *code = malloc(codec_bound(codec, c, hw));
+    uint8_t *code = malloc(codec_raw_size(codec, c, hw));
     FUZZ_REQUIRE(map && again && code);
     if (!codec_decode(state, codec, data + 3, size - 3, c, hw, map, &err)) {
         size_t length;
         FUZZ_REQUIRE(!codec_encode(state, codec, map, c, hw, code, &length, &err));
-        FUZZ_REQUIRE(length <= codec_bound(codec, c, hw));
+        FUZZ_REQUIRE(length <= codec_raw_size(codec, c, hw));
         FUZZ_REQUIRE(!codec_decode(state, codec, code, length, c, hw, again, &err));
         if (codec == CODEC_F32 || codec == CODEC_F32Z) FUZZ_REQUIRE(memcmp(map, again, n * sizeof *map) == 0);
     }

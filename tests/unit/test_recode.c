@@ -27,7 +27,7 @@ static void make_frame(struct packet *packet, struct codec_state *coder, enum co
     m.frame.choice[1] = (struct wire_choice){ .level = 1, .link = 2, .codec = (uint8_t)codec };
     m.frame.time[0].compute_us = 1234;
     uint8_t payload[C * AREA * 8];
-    assert_true(codec_bound(codec, C, AREA) <= sizeof payload);
+    assert_true(codec_raw_size(codec, C, AREA) <= sizeof payload);
     assert_int_equal(codec_encode(coder, codec, map, C, AREA, payload, &m.payload_length, NULL), STATUS_OK);
     m.payload = payload;
     assert_int_equal(packet_make(packet, &m, NULL), STATUS_OK);
