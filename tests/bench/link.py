@@ -5,6 +5,9 @@ sent, multiply-adds and end-to-end latency, at most 4 points of accuracy lost.
 
   tests/bench/link.py               print the table from finished rows
   tests/bench/link.py run MODEL     measure the rows, as root; MODEL trained on CIFAR-10
+  tests/bench/link.py train MODEL   train the network of the committed rows, two hours of a core: VGG-16,
+                                    the default for 4 epochs, then 2 at a low rate with as much weight on
+                                    the pruned passes as on the full one
 
 Cuts and plans are `espalier-deploy plan`'s, from profiles measured under the hosts' quotas. Latency
 is measured, from a frame's being due to its result stored, one frame at a time; the emulated link
@@ -80,6 +83,20 @@ def measure(cluster, a, name, rate, chosen):
             "expected_ms": chosen["expected_ms"], "latency_ms": slo.percentile(latencies, .5) + at_once_ms, "kb": size / 1e3}
 
 
+def train(a):
+    start, cfg = f"{a.model}.start", f"{a.model}.cfg"
+    with open(f"{ROOT}/cfg/vgg16-cifar.cfg") as f:
+        lines = ["learning_rate=0.03" if l.startswith("learning_rate=") else l for l in f.read().splitlines()]
+    with open(cfg, "w") as f:
+        f.write("\n".join(lines) + "\n")
+    common = ["--seed", "1", "--threads", "1"]
+    for command in (["cfg/vgg16-cifar.cfg", "-o", start, "--epochs", "4", "--hold-out", "5000", "--measure-plans", "0"],
+                    [cfg, "-o", a.model, "--from", start, "--epochs", "2", "--hold-out", "1000", "--robust-from", "0",
+                     "--robust-weight", "1"]):
+        subprocess.run([a.train, "train", a.data] + command + common, check=True, cwd=ROOT,
+                       env=dict(os.environ, OMP_WAIT_POLICY="passive"))
+
+
 def measure_rows(a):
     hosts = [{"name": n, "cpu": c, "rate_kb_s": 0, "memory_mb": 0} for n, c in HOSTS]
     model = json.loads(metadata(a.model)["accuracy"])
@@ -143,7 +160,7 @@ def print_table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["run"])
+    parser.add_argument("what", nargs="?", choices=["run", "train"])
     parser.add_argument("model", nargs="?")
     parser.add_argument("--frames", default=f"{ROOT}/data/cifar10/test")
     parser.add_argument("--data", default="data/cifar10.data")
@@ -155,7 +172,11 @@ def main():
     a = parser.parse_args()
     if a.what:
         if not a.model:
-            parser.error("run takes a MODEL")
+            parser.error(f"{a.what} takes a MODEL")
+        a.model = os.path.abspath(a.model)
+        if a.what == "train":
+            train(a)
+            return 0
         why = emulation.unsupported()
         if why:
             print(f"SKIP bench-link: {why}")
