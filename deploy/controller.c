@@ -15,6 +15,7 @@
 #define BESIDE_WINDOW 16 /* frames that an average goes over */
 #define SMALL_MS 1.0     /* a frame that takes the link less, */
 #define SMALL_SHARE 0.125 /* and has less than that of the bytes of all channels as they are, tells little of it */
+#define HARD_PRESSED 2.0 /* slowdown over the undisturbed one */
 enum { UNSURE = 5 };     /* so many that tell little tell something */
 
 static const char *const policy_names[CONTROLLER_POLICIES] = {"static", "bottleneck", "exact"};
@@ -216,8 +217,9 @@ void controller_arrival(struct controller *c, double now_s) {
     c->narrivals++;
 }
 
+/* Surely so: a fading link must not be taken for that. */
 static bool contended(const struct controller_slice *slice) {
-    return slice->slowdown.value > CONTENDED * slice->slowdown.calm;
+    return slice->heavy > 0 || slice->slowdown.value > HARD_PRESSED * slice->slowdown.calm;
 }
 
 /* What a small frame takes is for the most part how long the devices at both ends

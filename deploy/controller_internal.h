@@ -9,7 +9,6 @@
 #include "deploy/planner.h"
 
 enum { CONTROLLER_RECENT = 8 };
-#define CONTENDED 1.25 /* slowdown over the undisturbed one that tells of contention */
 
 struct controller_slice {
     int first_block, nblocks;

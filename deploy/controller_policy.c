@@ -11,6 +11,7 @@ enum { FAILED_WITHIN = 5, UNDONE_MAX = 5, QUEUED_MAX = 10000, TRIAL_AFTER = 8 };
 enum { HORIZON = 10, QUEUE_BEGUN = 1, REPLAYS = 6 };
 enum { LATE_SHOWN = CONTROLLER_RECENT / 2, TEMPER_AFTER = 2 * CONTROLLER_RECENT };
 #define OVERLOADED 1.15    /* of a burst's rate over what the plan takes, and over the rate in the long run */
+#define CONTENDED 1.25     /* slowdown over the undisturbed one that tells of contention */
 #define NEARLY_FULL 0.7    /* of level 0's time */
 #define RELIEF_SHARE 0.75  /* of the deadline, that relief is planned for at first: frames queued at the old
                             * plan are not all counted, and accuracy is soon given back */
