@@ -116,15 +116,18 @@ static enum status add_single(struct measure_set *plans, const struct model *mod
  * and the last, and between any two neighbours, whose channels differ by a larger
  * share the narrower they are. */
 static enum status add_steps(struct measure_set *plans, const struct model *model, struct err *err) {
-    int last = model->levels->nlevels - 1, npairs = last > 0 ? last + 2 : 0;
+    int last = model->levels->nlevels - 1;
     for (int b = 1; b < model->blocks->nblocks; b++)
-        for (int i = 0; i < 2 * npairs; i++) {
-            int pair = i / 2, narrow = pair == 0 ? last : pair == 1 ? (last + 1) / 2 : pair - 1;
-            struct plan *plan = add_plan(plans, model, err);
-            if (!plan) return STATUS_MEMORY;
-            for (int k = 0; k < plan->nblocks; k++)
-                plan->level[k] = (k < b) == i % 2 ? narrow : pair < 2 ? 0 : narrow - 1;
-        }
+        for (int narrow = 1; narrow <= last; narrow++)
+            for (int wide = 0; wide < narrow; wide++) {
+                bool far = wide == 0 && (narrow == last || narrow == (last + 1) / 2);
+                if (narrow != wide + 1 && !far) continue;
+                for (int up = 0; up < 2; up++) {
+                    struct plan *plan = add_plan(plans, model, err);
+                    if (!plan) return STATUS_MEMORY;
+                    for (int k = 0; k < plan->nblocks; k++) plan->level[k] = (k < b) == up ? narrow : wide;
+                }
+            }
     return STATUS_OK;
 }
 
